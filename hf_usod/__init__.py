@@ -1,0 +1,67 @@
+"""Salient object detection without labels, as Hugging Face models.
+
+Importing the package registers its models, their image processor and the `salient-object-detection` pipeline with
+transformers, so that `AutoModel`, `AutoImageProcessor` and `pipeline` know them. What they save carries its code: it also
+loads where the package is not installed, with `trust_remote_code=True`.
+"""
+
+from pathlib import Path
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForSemanticSegmentation,
+    AutoVideoProcessor,
+)
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .models.configuration_usod import UsodSceConfig, backbone_preset
+from .models.image_processing_usod import UsodImageProcessor
+from .models.modeling_usod_sce import SaliencyOutput, UsodSceModel
+from .models.pipeline_usod import SalientObjectDetectionPipeline
+
+_CHECKPOINTS = Path(__file__).parent / "checkpoints"
+_MODELS = {UsodSceConfig: UsodSceModel}
+
+
+def checkpoint_path(name: str = "usod-rgb-lite") -> Path:
+    """The folder of a model that is embedded in the package, for `from_pretrained` and `pipeline`.
+
+    Raises:
+        ValueError: if there is none of that name, listing those there are.
+    """
+    names = sorted(config.parent.name for config in _CHECKPOINTS.glob("*/config.json"))
+    if name not in names:
+        raise ValueError(f"No embedded model is called {name!r}; there are: {', '.join(names) or 'none'}.")
+    return _CHECKPOINTS / name
+
+
+def _register() -> None:
+    processors = {"pil": UsodImageProcessor, "torchvision": UsodImageProcessor}
+    UsodImageProcessor.register_for_auto_class()
+    for config, model in _MODELS.items():
+        config.register_for_auto_class()
+        model.register_for_auto_class("AutoModel")
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModel.register(config, model, exist_ok=True)
+        AutoModelForSemanticSegmentation.register(config, model, exist_ok=True)
+        AutoImageProcessor.register(config, image_processor_classes=processors, exist_ok=True)
+        # There is none; without saying so, stock pipelines guess one and ask to trust its code.
+        AutoVideoProcessor.register(config, video_processor_classes={}, exist_ok=True)
+    PIPELINE_REGISTRY.register_pipeline(
+        "salient-object-detection", SalientObjectDetectionPipeline, pt_model=AutoModel, type="image"
+    )
+
+
+_register()
+
+__all__ = [
+    "SaliencyOutput",
+    "SalientObjectDetectionPipeline",
+    "UsodImageProcessor",
+    "UsodSceConfig",
+    "UsodSceModel",
+    "backbone_preset",
+    "checkpoint_path",
+]

@@ -1,0 +1,55 @@
+"""Configuration of the task adapter, and its place in PEFT."""
+
+from dataclasses import dataclass, field
+
+from peft import PeftConfig
+from peft.utils import PeftType
+
+# Lower-cased and followed by "_", it is the prefix of the adapter's weights: transformers' `load_adapter` relies on it.
+ADAPTER_TYPE = "USOD_ADAPTER"
+ADAPTER_PREFIX = ADAPTER_TYPE.lower() + "_"
+INIT_WEIGHTS = ("random", "copy")
+
+
+def _add_peft_type(name: str) -> None:
+    """Adds a member to PEFT's enumeration of types, which has no door for other packages."""
+    if name in PeftType.__members__:
+        return
+    member = str.__new__(PeftType, name)
+    member._name_, member._value_, member._sort_order_ = name, name, len(PeftType)
+    member.__objclass__ = PeftType
+    type.__setattr__(PeftType, name, member)
+    PeftType._member_map_[name] = PeftType._value2member_map_[name] = member
+    PeftType._member_names_.append(name)
+
+
+_add_peft_type(ADAPTER_TYPE)
+
+
+@dataclass
+class UsodAdapterConfig(PeftConfig):
+    """
+    Configuration of the task adapter: beside each target module T runs a trained module Ta of the same structure, and
+    the model goes on with T(F) + Ta(F) (method: sections 2 and 5).
+    """
+
+    target_modules: list[str] | str | None = field(
+        default=None,
+        metadata={"help": "Modules T, by name or as a regular expression; by default the deep projection of the SCE."},
+    )
+    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to leave out."})
+    modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Further modules to train and save as a whole."}
+    )
+    init_weights: str = field(
+        default="random",
+        metadata={"help": "'random': as a fresh module of its kind (the paper's). 'copy': as T."},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.peft_type = PeftType[ADAPTER_TYPE]
+        if self.init_weights not in INIT_WEIGHTS:
+            raise ValueError(f"`init_weights` must be one of {', '.join(INIT_WEIGHTS)}, got {self.init_weights!r}.")
+        if isinstance(self.target_modules, list):
+            self.target_modules = set(self.target_modules)

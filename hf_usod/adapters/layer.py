@@ -1,0 +1,58 @@
+"""The adapted module: T(F) + Ta(F)."""
+
+import copy
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from .config import UsodAdapterConfig
+
+
+class UsodAdapterLayer(nn.Module, BaseTunerLayer):
+    """A frozen module T with trained modules Ta in parallel, one an adapter; the outputs of the active ones are added.
+
+    T may be any module and return any structure of tensors. It stays in evaluation mode, so that the running
+    statistics of its batch norms never move; those of Ta are trained, and saved with it.
+    """
+
+    adapter_layer_names = ("usod_adapter_modules",)
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: UsodAdapterConfig):
+        super().__init__()
+        self.base_layer = base_layer
+        self.usod_adapter_modules = nn.ModuleDict()
+        self.merged_adapters: list[str] = []
+        self.update_layer(adapter_name, config)
+        self.train(base_layer.training)
+
+    def update_layer(self, adapter_name: str, config: UsodAdapterConfig) -> None:
+        """Adds an adapter: a module of T's structure, fresh or with T's weights."""
+        module = copy.deepcopy(self.base_layer).requires_grad_(True)
+        if config.init_weights == "random":
+            for layer in module.modules():
+                if hasattr(layer, "reset_parameters"):
+                    layer.reset_parameters()
+        self.usod_adapter_modules[adapter_name] = module.train(self.training)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.base_layer.eval()
+        return self
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        raise ValueError("A parallel adapter is a non-linear module of its own and cannot be merged; keep it loaded.")
+
+    def unmerge(self) -> None:
+        raise ValueError("A parallel adapter is never merged.")
+
+    def forward(self, *args, **kwargs):
+        output = self.base_layer(*args, **kwargs)
+        if self.disable_adapters:
+            return output
+        for name in self.active_adapters:
+            if name in self.usod_adapter_modules:
+                addition = self.usod_adapter_modules[name](*args, **kwargs)
+                output = tree_map(lambda a, b: a + b, output, addition)
+        return output

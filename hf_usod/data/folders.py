@@ -1,0 +1,51 @@
+"""Finding and checking the images of folder trees. Nothing here knows of masks: training reads images alone."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+from tqdm.auto import tqdm
+
+from ..models.image_processing_usod import read_image
+
+Image.init()
+# What Pillow can open and people call an image; documents and video containers are not.
+IMAGE_SUFFIXES = frozenset(Image.registered_extensions()) - {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".hdf", ".h5"}
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether the name says image; hidden files (`.DS_Store`, `._photo.jpg`) are not."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def list_images(root: str | Path) -> list[Path]:
+    """All images below a folder, sorted, so that the order is the same on every machine.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist or holds no image.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder of images.")
+    paths = sorted(path for path in root.rglob("*") if is_image_file(path) and path.is_file())
+    if not paths:
+        raise FileNotFoundError(f"{root}: holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES)[:8])}, …).")
+    return paths
+
+
+def find_unreadable(paths: Sequence[Path], progress: bool = True) -> dict[Path, str]:
+    """Decodes every image once; returns what is wrong with those that fail."""
+
+    def problem(path: Path) -> str | None:
+        try:
+            read_image(path)
+        except (ValueError, OSError) as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        problems: Iterable[str | None] = tqdm(
+            pool.map(problem, paths), "checking images", len(paths), unit="image", disable=not progress
+        )
+        return {path: text for path, text in zip(paths, problems) if text}

@@ -1,0 +1,63 @@
+"""The views of an image that stage 1 compares: a horizontal flip of half of them, and a second scale.
+
+All randomness is a function of the seed and of where the training stands, never of a generator's history: a run that
+is resumed, or spread over more processes or loader workers, sees the very same views.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from ..models.image_processing_usod import UsodImageProcessor, read_image
+
+
+class EpochSampler(Sampler[tuple[int, bool]]):
+    """Yields (index, flipped) for every image, shuffled anew each epoch.
+
+    `set_epoch` also takes how many samples of the epoch were already seen, to resume in its middle.
+    """
+
+    def __init__(self, num_images: int, seed: int, flip_probability: float = 0.5):
+        self.num_images = num_images
+        self.seed = seed
+        self.flip_probability = flip_probability
+        self.set_epoch(1)
+
+    def set_epoch(self, epoch: int, seen: int = 0) -> None:
+        self.epoch = epoch
+        self.seen = seen
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def __iter__(self) -> Iterator[tuple[int, bool]]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(self.num_images)
+        flipped = random.random(self.num_images) < self.flip_probability
+        for position in range(self.seen, self.num_images):
+            yield int(order[position]), bool(flipped[position])
+
+
+class ImageViews(Dataset[torch.Tensor]):
+    """Images as `(3, H, W)` model inputs, indexed by (index, flipped)."""
+
+    def __init__(self, paths: list[Path], image_processor: UsodImageProcessor):
+        self.paths = paths
+        self.image_processor = image_processor
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, sample: tuple[int, bool]) -> torch.Tensor:
+        index, flipped = sample
+        image = read_image(self.paths[index])
+        pixel_values = self.image_processor(image, return_tensors="pt")["pixel_values"][0]
+        return pixel_values.flip(-1) if flipped else pixel_values
+
+
+def second_scale(size: int, steps: Sequence[int], stride: int, seed: int, step: int) -> int:
+    """The side of the second view at a training step: size + stride k, k drawn from `steps`."""
+    return size + stride * int(np.random.default_rng((seed, step)).choice(steps))

@@ -1,0 +1,19 @@
+"""Writing files so that there is never half a file."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_aside(path: Path, write: Callable[[Path], object]) -> None:
+    """Has `write` write a file beside `path`, then renames it: `path` is old or new, never half.
+
+    The folder is made if it does not exist. The file that `write` is given keeps the suffix of `path`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}.writing{path.suffix}")
+    try:
+        write(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,67 @@
+"""Boundary-aware texture matching (BTM): the edges of a saliency map should lie on edges of the image."""
+
+import torch
+from torch.nn import functional as F
+
+BOUNDARY_WIDTH = 5  # the dilation and erosion that find it, in pixels of the quarter-size map
+DOWNSCALE = 4
+
+
+def boundary(saliency: torch.Tensor) -> torch.Tensor:
+    """dilate5(S > 0.5) - erode5(S > 0.5): a bool map `(B, 1, H, W)`, true around the outline of the object."""
+    foreground = (saliency > 0.5).float()
+    pad = BOUNDARY_WIDTH // 2
+    dilated = F.max_pool2d(foreground, BOUNDARY_WIDTH, stride=1, padding=pad)
+    eroded = -F.max_pool2d(-foreground, BOUNDARY_WIDTH, stride=1, padding=pad)
+    return dilated > eroded
+
+
+def _window_offsets(radius: int, width: int, device: torch.device) -> torch.Tensor:
+    """Offsets of a (2 radius + 1)^2 window from its centre, in a row-major map `width` wide."""
+    steps = torch.arange(-radius, radius + 1, device=device)
+    return (steps[:, None] * width + steps[None, :]).flatten()
+
+
+def btm_loss(saliency: torch.Tensor, images: torch.Tensor, radius: int = 5, alpha: float = 200.0) -> torch.Tensor:
+    """Texture matching around the boundary (eq. 11), on maps of a quarter of the size.
+
+    L = sum_i b_i sum_j w_ij |S_i - S_j| / sum_i b_i over all pixels i of the batch, j in the window around i (zero
+    outside the map), w_ij = exp(-alpha |I_i - I_j|^2), the squared distance summed over the channels of all
+    modalities (a product of exponentials, one a modality). No gradient runs through b or w.
+
+    Only the windows of boundary pixels are looked at, a few percent of the map; value and gradient are those of the
+    dense computation.
+
+    Args:
+        saliency: `(B, 1, H, W)` in [0, 1].
+        images: `(B, 3k, H, W)`, the k modalities of each image along the channels: the normalised RGB image, and
+            depth, thermal or flow in [0, 1]. A missing one is all zeros, which has no effect.
+        radius: of the window, in pixels of the quarter-size map.
+        alpha: how fast the weight falls with the distance in texture.
+
+    Returns:
+        A scalar; 0 (with zero gradient) for a batch without any boundary.
+
+    Raises:
+        ValueError: if the sizes of maps and images differ.
+    """
+    if saliency.shape[0] != images.shape[0] or saliency.shape[2:] != images.shape[2:]:
+        raise ValueError(
+            f"`saliency` {tuple(saliency.shape)} and `images` {tuple(images.shape)} must agree in batch, height and width."
+        )
+    size = (saliency.shape[2] // DOWNSCALE, saliency.shape[3] // DOWNSCALE)
+    saliency = F.interpolate(saliency, size=size, mode="bilinear", align_corners=True)
+    centres = boundary(saliency.detach())
+    if not centres.any():
+        return saliency.sum() * 0.0
+    pad = (radius, radius, radius, radius)
+    with torch.no_grad():
+        images = F.interpolate(images, size=size, mode="bilinear", align_corners=True)
+        centres = F.pad(centres, pad).flatten().nonzero()  # (N, 1), indices into the padded maps
+        neighbours = centres + _window_offsets(radius, size[1] + 2 * radius, centres.device)  # (N, window)
+        texture = F.pad(images, pad).movedim(1, -1).flatten(0, 2)  # (padded pixels, channels)
+        distance = (texture[centres] - texture[neighbours]).square().sum(dim=-1)
+        weights = torch.exp(-alpha * distance)  # (N, window)
+    flat = F.pad(saliency, pad).flatten()
+    difference = (flat[centres] - flat[neighbours]).abs()
+    return (weights * difference).sum() / len(centres)

@@ -1,0 +1,155 @@
+"""Stage 1: the saliency cue extractor, trained on unlabelled images by L_pcl-sd + 0.05 L_btm + L_sc."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from accelerate.utils import set_seed
+from torch import nn
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from ..conversion import load_backbone
+from ..data import ImageViews, find_unreadable, list_images, second_scale
+from ..models.configuration_usod import UsodSceConfig
+from ..models.image_processing_usod import UsodImageProcessor
+from ..models.modeling_usod_sce import UsodSceModel, resize
+from ..objectives import btm_loss, consistency_loss, pcl_sd_loss
+from .arguments import CueExtractorArguments
+from .engine import StepOutput, fit, make_accelerator
+from .frozen import FrozenBackbone
+from .run_folder import RunError, RunFolder
+
+
+def _per_channel(values, like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
+
+
+class CueExtractorStage:
+    """The stage-1 objective on two views of a batch (method: section 3).
+
+    The backbone is frozen, so what is trained, prepared by Accelerate and checkpointed is the decoder alone.
+    """
+
+    def __init__(self, args: CueExtractorArguments, image_processor: UsodImageProcessor, features: FrozenBackbone):
+        self.args = args
+        self.image_processor = image_processor
+        self.features = features
+
+    def to_unit_range(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Model inputs back as RGB in [0, 1]."""
+        mean, std = self.image_processor.image_mean, self.image_processor.image_std
+        return pixel_values * _per_channel(std, pixel_values) + _per_channel(mean, pixel_values)
+
+    def texture(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Images as texture matching sees them: normalised by ImageNet's statistics whatever the backbone wants, so
+        that alpha means the same distance in colour for every backbone."""
+        return (self.to_unit_range(pixel_values) - _per_channel(IMAGENET_DEFAULT_MEAN, pixel_values)) / _per_channel(
+            IMAGENET_DEFAULT_STD, pixel_values
+        )
+
+    def saliency(self, decoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Maps `(B, 1, H, W)` in [0, 1] of images `(B, 3, H, W)`."""
+        logits = decoder(self.features(images))
+        return resize(logits.float(), images.shape[-2:]).sigmoid()
+
+    def step(self, decoder: nn.Module, batch: torch.Tensor, epoch: int, step: int) -> StepOutput:
+        """Losses on `(B, 3, size, size)` images and their rescaled view; `step` chooses the scale."""
+        args = self.args
+        side = second_scale(args.size, args.scale_steps, args.scale_stride, args.seed, step)
+        views = (batch, resize(batch, (side, side)))
+        maps = [self.saliency(decoder, view) for view in views]
+
+        distilling = sum(
+            pcl_sd_loss(saliency, epoch, args.num_epochs, args.pcl_sd_variant, args.curriculum) for saliency in maps
+        )
+        texture = sum(
+            btm_loss(saliency, self.texture(view), args.btm_radius, args.btm_alpha) for saliency, view in zip(maps, views)
+        )
+        consistency = consistency_loss(*maps)
+        loss = distilling + args.btm_weight * texture + args.consistency_weight * consistency
+        terms = {"pcl_sd": distilling, "btm": texture, "sc": consistency}
+        return StepOutput(loss, terms, maps[0].detach())
+
+
+def build_model(args: CueExtractorArguments) -> tuple[UsodSceModel, UsodImageProcessor]:
+    """An SCE with a frozen, pre-trained backbone and a fresh decoder, and its image processor."""
+    backbone, image_processor = load_backbone(args.backbone)
+    set_seed(args.seed)
+    model = UsodSceModel(UsodSceConfig(backbone_config=backbone.config, decoder_channels=args.decoder_channels))
+    model.backbone.load_state_dict(backbone.state_dict())
+    model.freeze_backbone()
+    image_processor.size = {"height": args.size, "width": args.size}
+    return model, image_processor
+
+
+def collect_images(args: CueExtractorArguments, progress: bool) -> list[Path]:
+    """The images of all folders, every one decoded once.
+
+    Raises:
+        FileNotFoundError: if a folder does not exist or holds no image.
+        RunError: naming the images that cannot be read, unless they are to be skipped.
+    """
+    paths = [path for folder in args.images for path in list_images(folder)]
+    unreadable = find_unreadable(paths, progress)
+    if unreadable:
+        report = "\n".join(unreadable.values())
+        if not args.skip_unreadable:
+            raise RunError(
+                f"{report}\n{len(unreadable)} of {len(paths)} images cannot be read (above). "
+                "Repair or remove them, or pass --skip_unreadable."
+            )
+        if progress:
+            print(f"{report}\nSkipping {len(unreadable)} of {len(paths)} images (above).")
+    return [path for path in paths if path not in unreadable]
+
+
+def train_cue_extractor(args: CueExtractorArguments) -> Path:
+    """Runs stage 1 to the end; returns the folder of the trained model.
+
+    Raises:
+        RunError, FileNotFoundError, ConversionError: with what to do about it.
+        KeyboardInterrupt: when asked to stop, once a checkpoint is written.
+    """
+    accelerator = make_accelerator(args)
+    comparable = dataclasses.asdict(args)
+    for name in ("output_dir", "resume", "num_workers", "log_every", "save_every", "num_previews"):
+        del comparable[name]  # these do not change the result
+    comparable["images"] = [str(Path(folder).resolve()) for folder in args.images]
+    folder = RunFolder(args.output_dir, comparable, args.resume, accelerator)
+    if folder.model.exists():
+        accelerator.print(f"{folder.model}: is trained already.")
+        return folder.model
+
+    model, image_processor = build_model(args)
+    paths = collect_images(args, accelerator.is_local_main_process)
+    accelerator.print(f"{len(paths)} images; {args.backbone}; {accelerator.num_processes} x {accelerator.device}.")
+    accelerator.init_trackers("log", {name: str(value) for name, value in comparable.items()})
+    model = model.to(accelerator.device)
+    precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
+    features = FrozenBackbone(model.backbone, precision, args.backbone_batch_norm)
+    if args.backbone_batch_norm == "train":
+        accelerator.register_for_checkpointing(model.backbone)  # for its running statistics
+    stage = CueExtractorStage(args, image_processor, features)
+    decoder = model.decoder.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        decoder.parameters(), args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay
+    )
+    chosen = paths[:: max(1, len(paths) // args.num_previews)][: args.num_previews]
+
+    def preview(decoder: nn.Module, epoch: int) -> None:
+        views = ImageViews(chosen, image_processor)
+        batch = torch.stack([views[index, False] for index in range(len(chosen))]).to(accelerator.device)
+        with torch.inference_mode():
+            saliency = stage.saliency(decoder, batch)
+        folder.save_preview(epoch, stage.to_unit_range(batch), saliency)
+
+    fit(args, stage, decoder, optimizer, ImageViews(paths, image_processor), folder, preview)
+
+    def save(directory: Path) -> None:
+        model.to(memory_format=torch.contiguous_format).save_pretrained(directory)
+        image_processor.save_pretrained(directory)
+
+    if accelerator.is_main_process:
+        folder.save_model(save)
+    accelerator.end_training()
+    return folder.model

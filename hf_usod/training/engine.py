@@ -1,0 +1,201 @@
+"""The training loop that all stages share, on Accelerate: log, previews, checkpoints, resume, collapse watch."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from ..data import EpochSampler
+from .arguments import RunArguments
+from .run_folder import RunError, RunFolder
+
+
+class StepOutput(NamedTuple):
+    """What a stage makes of a batch."""
+
+    loss: torch.Tensor  # the scalar to descend
+    terms: dict[str, torch.Tensor]  # its parts, for the log
+    saliency: torch.Tensor  # (B, 1, H, W) in [0, 1], detached
+
+
+class Stage(Protocol):
+    """What the loop needs of a stage."""
+
+    def step(self, model: nn.Module, batch: torch.Tensor, epoch: int, step: int) -> StepOutput:
+        """The objective on one batch; `epoch` counts from 1, `step` from 0 over the whole run."""
+
+
+class CollapseWatch:
+    """Stops a run whose maps have been all background, or all foreground, for long: it will not recover by itself."""
+
+    bounds = (0.01, 0.95)
+
+    def __init__(self, patience: int):
+        self.patience = patience
+        self.collapsed_steps = 0
+
+    def update(self, foreground: float, steps: int) -> None:
+        """Takes the share of foreground pixels over the last `steps` steps.
+
+        Raises:
+            RunError: when maps have been collapsed for `patience` steps.
+        """
+        low, high = self.bounds
+        self.collapsed_steps = 0 if low <= foreground <= high else self.collapsed_steps + steps
+        if self.collapsed_steps >= self.patience:
+            kind = "background" if foreground < low else "foreground"
+            raise RunError(
+                f"The maps have collapsed: for {self.collapsed_steps} steps they were all {kind} ({foreground:.1%} foreground). "
+                "Look at previews/. Usual reasons: images without an object or all alike, too high a learning rate "
+                "(--learning_rate), a texture term that outweighs the rest (--btm_weight), a backbone without its weights."
+            )
+
+
+def make_accelerator(args: RunArguments) -> Accelerator:
+    """An Accelerator whose batch size is that of all processes together, logging to tensorboard in the run's folder."""
+    return Accelerator(
+        mixed_precision=args.mixed_precision,
+        log_with="tensorboard",
+        project_dir=args.output_dir,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        # Both views go through the model before one backward; nothing in it is updated by a forward pass.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+
+
+def linear_decay(optimizer: torch.optim.Optimizer, num_steps: int, final_ratio: float) -> LambdaLR:
+    """A learning rate that falls linearly over all steps to `final_ratio` of itself."""
+    return LambdaLR(optimizer, lambda step: 1 - (1 - final_ratio) * min(step / num_steps, 1))
+
+
+class _Averages:
+    """Running means of scalars on the device, fetched once a log line."""
+
+    def __init__(self):
+        self.sums: dict[str, torch.Tensor] = {}
+        self.count = 0
+        self.since = time.perf_counter()
+
+    def add(self, scalars: dict[str, torch.Tensor]) -> None:
+        for name, value in scalars.items():
+            value = value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.count += 1
+
+    def fetch(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means over steps and processes, and steps a second; starts anew."""
+        means = accelerator.reduce(torch.stack(list(self.sums.values())) / self.count, "mean").tolist()
+        result = dict(zip(self.sums, means))
+        result["steps_per_second"] = self.count / (time.perf_counter() - self.since)
+        self.__init__()
+        return result
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of them, so that the step in flight can be saved."""
+    received: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def note(number, _frame):
+        if received:  # asked twice: now
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in signals}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def fit(
+    args: RunArguments,
+    stage: Stage,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    dataset: Dataset,
+    folder: RunFolder,
+    after_epoch: Callable[[nn.Module, int], None],
+) -> None:
+    """Trains `model` to the end, from wherever the run's last checkpoint stands.
+
+    The images left over at the end of an epoch, too few for a batch, are left out; the shuffle makes it others each
+    epoch.
+
+    Args:
+        after_epoch: called with the unwrapped model and the epoch, in the main process.
+
+    Raises:
+        RunError: for fewer images than a batch, a batch that does not split over the processes, collapsed maps, or a
+            loss that is not finite.
+        KeyboardInterrupt: when asked to stop, once a checkpoint is written.
+    """
+    accelerator = folder.accelerator
+    if len(dataset) < args.batch_size:
+        raise RunError(f"{len(dataset)} images do not fill a batch of {args.batch_size}. Bring more, or lower --batch_size.")
+    if args.batch_size % accelerator.num_processes:
+        raise RunError(f"--batch_size {args.batch_size} does not split over {accelerator.num_processes} processes.")
+    steps_per_epoch = len(dataset) // args.batch_size
+    num_steps = steps_per_epoch * args.num_epochs
+
+    sampler = EpochSampler(len(dataset), args.seed, args.flip_probability)
+    loader = DataLoader(dataset, args.batch_size, sampler=sampler, num_workers=args.num_workers, drop_last=True)
+    scheduler = linear_decay(optimizer, num_steps, args.final_learning_rate_ratio)
+    accelerator.register_for_checkpointing(scheduler)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    bare_model = accelerator.unwrap_model(model)
+
+    step = 0
+    if checkpoint := folder.last_checkpoint():
+        path, step = checkpoint
+        accelerator.load_state(str(path))
+        accelerator.print(f"Resuming after step {step} of {num_steps} ({path}).")
+
+    watch = CollapseWatch(args.collapse_patience)
+    averages = _Averages()
+    bar = tqdm(total=num_steps, initial=step, unit="step", disable=not accelerator.is_main_process, smoothing=0.05)
+    with stop_requests() as stop, bar:
+        for epoch in range(step // steps_per_epoch + 1, args.num_epochs + 1):
+            sampler.set_epoch(epoch, seen=(step % steps_per_epoch) * args.batch_size)
+            model.train()
+            bar.set_description(f"epoch {epoch}/{args.num_epochs}")
+            for batch in loader:
+                output = stage.step(model, batch, epoch, step)
+                accelerator.backward(output.loss)
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+                step += 1
+                averages.add({"loss": output.loss, **output.terms, "foreground": (output.saliency > 0.5).float().mean()})
+                bar.update()
+                if step % args.log_every == 0:
+                    means = averages.fetch(accelerator)
+                    images_per_second = means.pop("steps_per_second") * args.batch_size
+                    if not math.isfinite(means["loss"]):
+                        raise RunError(f"The loss is not finite after step {step}. Lower --learning_rate, or train without --mixed_precision.")
+                    learning_rate = scheduler.get_last_lr()[0]
+                    accelerator.log({**means, "learning_rate": learning_rate, "images_per_second": images_per_second}, step)
+                    terms = {name: f"{means[name]:.4f}" for name in output.terms}
+                    bar.set_postfix(terms, img_s=f"{images_per_second:.1f}")
+                    watch.update(means["foreground"], args.log_every)
+                stopping = bool(stop)
+                if step % args.save_every == 0 or step % steps_per_epoch == 0 or stopping:
+                    folder.save_checkpoint(step)
+                if stopping:
+                    raise KeyboardInterrupt(f"Stopped after step {step}; pass --resume to go on.")
+            model.eval()
+            if accelerator.is_main_process:
+                after_epoch(bare_model, epoch)
+            accelerator.wait_for_everyone()

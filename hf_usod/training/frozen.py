@@ -1,0 +1,80 @@
+"""A backbone that is not trained, at its cheapest: no gradients, batch norms folded into convolutions, low precision."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+
+def _normalised_convolutions(module: nn.Module, example: torch.Tensor) -> dict[nn.Module, nn.Conv2d]:
+    """Which batch norm takes which convolution's output, seen by running the module once."""
+    outputs: dict[int, tuple[torch.Tensor, nn.Conv2d]] = {}  # holds the tensors, so that no id is given twice
+    found: dict[nn.Module, nn.Conv2d] = {}
+
+    def note_output(conv, _inputs, output):
+        outputs[id(output)] = (output, conv)
+
+    def note_input(norm, inputs):
+        if id(inputs[0]) in outputs:
+            found[norm] = outputs[id(inputs[0])][1]
+
+    handles = []
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d):
+            handles.append(child.register_forward_hook(note_output))
+        elif isinstance(child, nn.BatchNorm2d):
+            handles.append(child.register_forward_pre_hook(note_input))
+    module(example)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+@torch.no_grad()
+def fold_batch_norms(backbone: nn.Module) -> nn.Module:
+    """A copy for inference in which every batch norm after a convolution has become part of it.
+
+    Returns an unfolded copy if folding would change the features, as where a convolution's output is also used
+    without its norm.
+    """
+    plain = copy.deepcopy(backbone).eval()
+    folded = copy.deepcopy(plain)
+    weight = next(folded.parameters())
+    example = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(weight)
+    pairs = _normalised_convolutions(folded, example)
+    if len(set(pairs.values())) < len(pairs):  # a convolution that serves several norms
+        return plain
+    names = {module: name for name, module in folded.named_modules()}
+    for norm, conv in pairs.items():
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        # timm's batch norms carry the activation that follows them
+        folded.set_submodule(names[norm], getattr(norm, "act", nn.Identity()))
+    expected, actual = plain(example).feature_maps, folded(example).feature_maps
+    same = all(torch.allclose(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item()) for a, b in zip(actual, expected))
+    return folded if same else plain
+
+
+class FrozenBackbone:
+    """Features of a backbone that is not trained, for images `(B, 3, H, W)`, at strides 4 to 32, without gradients.
+
+    Args:
+        backbone: moved to no device here; its own weights and statistics stay as they are with `batch_norm="eval"`.
+        dtype: what features are computed in.
+        batch_norm: `"eval"`, or `"train"`: batch statistics, which also update the backbone's running ones, as the
+            released program does.
+    """
+
+    def __init__(self, backbone: nn.Module, dtype: torch.dtype = torch.float32, batch_norm: str = "eval"):
+        if batch_norm == "train":
+            self.backbone = backbone.train()
+        else:
+            self.backbone = fold_batch_norms(backbone).to(dtype, memory_format=torch.channels_last)
+        self.dtype = next(self.backbone.parameters()).dtype
+
+    @torch.no_grad()
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        images = images.to(self.dtype, memory_format=torch.channels_last)
+        return tuple(self.backbone(images).feature_maps)
