@@ -1,8 +1,8 @@
 """Salient object detection without labels, as Hugging Face models.
 
 Importing the package registers its models, their image processor and the `salient-object-detection` pipeline with
-transformers, so that `AutoModel`, `AutoImageProcessor` and `pipeline` know them. What they save carries its code: it also
-loads where the package is not installed, with `trust_remote_code=True`.
+transformers, so that `AutoModel`, `AutoImageProcessor` and `pipeline` know them. What they save carries its code: it
+also loads where the package is not installed, with `trust_remote_code=True`.
 """
 
 from pathlib import Path

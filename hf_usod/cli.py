@@ -12,25 +12,26 @@ class CommandError(Exception):
     """A message for the user; the command ends with exit status 1."""
 
 
-def _load_pipeline(model: str, device: str | None):
+def _load_pipeline(name: str, device: str | None):
     """The detection pipeline of an embedded model's name, a folder, or a Hub id."""
     import torch
-    from transformers import pipeline
+    from transformers import AutoImageProcessor, AutoModel
     from transformers.utils import logging
 
     import hf_usod
 
     logging.disable_progress_bar()
     try:
-        source = str(hf_usod.checkpoint_path(model))
+        source = str(hf_usod.checkpoint_path(name))
     except ValueError:
-        source = model
+        source = name
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        return pipeline("salient-object-detection", model=source, device=device)
+        model, processor = AutoModel.from_pretrained(source), AutoImageProcessor.from_pretrained(source)
     except (OSError, ValueError, RuntimeError) as error:
-        raise CommandError(f"--model {model}: cannot be loaded. {error}") from error
+        raise CommandError(f"--model {name}: cannot be loaded. {error}") from error
+    return hf_usod.SalientObjectDetectionPipeline(model=model, image_processor=processor, device=device)
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -81,16 +82,15 @@ def evaluate(args: argparse.Namespace) -> int:
     import json
 
     from .evaluation import evaluate_model
+    from .files import write_aside
 
     detect = _load_pipeline(args.model, args.device)
     scores = evaluate_model(detect.model, detect.image_processor, args.images, args.masks)
-    report = {"model": args.model, "images": str(args.images), "scores": scores}
+    report = {"model": args.model, "dataset": args.name or args.images.resolve().parent.name, **scores}
     text = json.dumps(report, indent=2)
     print(text)
     if args.output:
-        from .files import write_aside
-
-        write_aside(Path(args.output), lambda path: path.write_text(text + "\n"))
+        write_aside(args.output, lambda path: path.write_text(text + "\n"))
     return 0
 
 
@@ -107,12 +107,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hf-usod", description="Salient object detection without labels.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("--model", default=DEFAULT_MODEL, help="an embedded model, a folder or a Hub id (default: %(default)s)")
+    model.add_argument(
+        "--model", default=DEFAULT_MODEL, help="an embedded model, a folder or a Hub id (default: %(default)s)"
+    )
     model.add_argument("--device", help="cpu, cuda, cuda:1, mps … (default: the fastest there is)")
 
     one = commands.add_parser("predict", parents=[model], help="find the salient objects of photos")
     one.add_argument("inputs", nargs="+", metavar="INPUT", help="photos, folders of photos, or quoted glob patterns")
-    one.add_argument("--output", required=True, metavar="DIR", help="folder for the results; keeps the folder structure")
+    one.add_argument(
+        "--output", required=True, metavar="DIR", help="folder for the results; keeps the folder structure"
+    )
     one.add_argument(
         "--save",
         nargs="+",
@@ -133,7 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("evaluate", parents=[model], help="score a model on images with ground truth")
     one.add_argument("--images", required=True, type=Path, metavar="DIR")
     one.add_argument("--masks", required=True, type=Path, metavar="DIR", help="ground truth, by the images' stems")
-    one.add_argument("--output", metavar="FILE.json", help="where to write the scores as well")
+    one.add_argument("--name", help="of the dataset, for the report (default: the folder that --images lies in)")
+    one.add_argument("--output", type=Path, metavar="FILE.json", help="where to write the scores as well")
     one.set_defaults(run=evaluate)
 
     commands.add_parser("train", add_help=False, help="train a model on unlabelled images (see train --help)")

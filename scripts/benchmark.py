@@ -3,12 +3,13 @@
     python scripts/benchmark.py --images DIR
 
 Both sides start from the same weights: a pre-trained backbone under a decoder that was trained on the photos for a few
-steps first, because the cost of texture matching depends on how much boundary the maps have. Each side runs in a process
-of its own, so that its peak memory is its own. The learning rate is then 0: every repetition does the same work, and
-both sides must give the same losses. The plain side, kept in this file:
+steps first, because the cost of texture matching depends on how much boundary the maps have. Each side runs in a
+process of its own, so that its peak memory is its own. The learning rate is then 0: every repetition does the same
+work, and both sides must give the same losses. The plain side, kept in this file:
 
 - gradients through the backbone, whose learning rate is 0: autograd keeps all of its activations;
-- contiguous layout, fp32;
+- contiguous layout, fp32, batch norms as layers;
+- memory allocated and freed as C library and system do by default;
 - texture matching in an 11 x 11 window around every pixel of the map, masked by the boundary afterwards.
 """
 
@@ -44,7 +45,7 @@ from hf_usod.models.modeling_usod_sce import UsodSceModel, resize
 from hf_usod.objectives import boundary
 from hf_usod.training import CueExtractorArguments, cue_extractor
 from hf_usod.training.cue_extractor import CueExtractorStage, build_model
-from hf_usod.training.engine import StepOutput
+from hf_usod.training.engine import StepOutput, make_accelerator
 from hf_usod.training.frozen import FrozenBackbone
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "space" / "examples"
@@ -119,8 +120,6 @@ class PlainStage:
 
     def __init__(self, args: CueExtractorArguments, image_processor: UsodImageProcessor, watch: Stopwatch):
         self.args = args
-        # the same numbers for both sides; the released step has only the one normalisation
-        self.texture = CueExtractorStage(args, image_processor, None).texture
         self.pcl_sd = watch.timed("pcl_sd", plain_pcl_sd)
         self.btm = watch.timed("btm", plain_btm)
         self.consistency = watch.timed("sc", plain_consistency)
@@ -133,7 +132,7 @@ class PlainStage:
         for view in (batch, resize(batch, (side, side))):
             saliency = model(pixel_values=view).logits.sigmoid()
             terms["pcl_sd"] += self.pcl_sd(saliency, epoch, args.num_epochs)
-            terms["btm"] += self.btm(saliency, self.texture(view))
+            terms["btm"] += self.btm(saliency, view)
             maps.append(saliency)
         terms["sc"] = self.consistency(*maps)
         return StepOutput(terms["pcl_sd"] + 0.05 * terms["btm"] + terms["sc"], terms, maps[0].detach())
@@ -179,9 +178,9 @@ def measure(
     image_processor = AutoImageProcessor.from_pretrained(directory)
     image_processor.size = {"height": args.size, "width": args.size}
     model.decoder.forward = watch.timed("decoder", model.decoder.forward)
-    accelerator = Accelerator(mixed_precision=args.mixed_precision if side == "ours" else "no", cpu=True)
     stage: CueExtractorStage | PlainStage
     if side == "ours":
+        accelerator = make_accelerator(args)
         for part, name in {"pcl_sd": "pcl_sd_loss", "btm": "btm_loss", "sc": "consistency_loss"}.items():
             setattr(cue_extractor, name, watch.timed(part, getattr(cue_extractor, name)))
         precision = torch.bfloat16 if args.mixed_precision == "bf16" else torch.float32
@@ -189,6 +188,7 @@ def measure(
         stage = CueExtractorStage(args, image_processor, watch.timed("backbone", features))
         trained = model.decoder.to(memory_format=torch.channels_last)
     else:
+        accelerator = Accelerator()
         stage = PlainStage(args, image_processor, watch)
         model.backbone.forward = watch.timed("backbone", model.backbone.forward)
         model.decoder.train()
@@ -285,6 +285,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
+    os.environ["ACCELERATE_USE_CPU"] = "true"
     try:
         photos = list_images(options.images)
     except FileNotFoundError as error:
@@ -292,7 +293,7 @@ def main() -> int:
         return 1
     args = CueExtractorArguments(
         images=[options.images],
-        output_dir="",
+        output_dir="",  # nothing is written
         backbone=options.backbone,
         batch_size=options.batch_size,
         size=options.size,

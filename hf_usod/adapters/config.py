@@ -33,7 +33,7 @@ class UsodAdapterConfig(PeftConfig):
     the model goes on with T(F) + Ta(F) (method: sections 2 and 5).
     """
 
-    target_modules: list[str] | str | None = field(
+    target_modules: list[str] | set[str] | str | None = field(
         default=None,
         metadata={"help": "Modules T, by name or as a regular expression; by default the deep projection of the SCE."},
     )

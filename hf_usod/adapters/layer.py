@@ -17,6 +17,8 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
     """
 
     adapter_layer_names = ("usod_adapter_modules",)
+    base_layer: nn.Module
+    usod_adapter_modules: nn.ModuleDict
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: UsodAdapterConfig):
         super().__init__()

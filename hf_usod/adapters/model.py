@@ -23,7 +23,9 @@ class UsodAdapterModel(BaseTuner):
         if nested:
             raise ValueError(f"`target_modules` must not lie in one another; these do: {', '.join(nested)}.")
 
-    def _create_and_replace(self, peft_config, adapter_name, target, target_name, parent, current_key, **kwargs) -> None:
+    def _create_and_replace(
+        self, peft_config, adapter_name, target, target_name, parent, current_key, **kwargs
+    ) -> None:
         if isinstance(target, UsodAdapterLayer):
             target.update_layer(adapter_name, peft_config)
             return

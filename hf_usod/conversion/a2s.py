@@ -11,6 +11,7 @@ from .state_dicts import ConversionError, StateDict, load_exactly, select_prefix
 _SOURCE = "an A2S-v3 saliency cue extractor"
 _PROJECTIONS = {"ad2": "mid_projection", "ad3": "high_projection", "ad4": "deep_projection", "fusion": "fusion"}
 _BLOCK = {"ad0.0.": "conv.", "ad0.1.": "norm.", "se.conv.": "gate.conv."}
+_ADAPTER = "base_model.model.decoder.deep_projection.usod_adapter_modules.default"
 _UNUSED = "se.gn."  # a GroupNorm that the authors' gates own and never call
 
 
@@ -60,5 +61,5 @@ def convert_a2s_checkpoint(state_dict: StateDict) -> UsodSceModel | PeftModel:
     if not adapter:
         return model.eval()
     adapted = get_peft_model(model, UsodAdapterConfig())
-    load_exactly(model.decoder.deep_projection.usod_adapter_modules["default"], adapter, _SOURCE)
+    load_exactly(adapted.get_submodule(_ADAPTER), adapter, _SOURCE)
     return adapted.eval()

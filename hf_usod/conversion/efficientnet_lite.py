@@ -50,7 +50,8 @@ def convert_efficientnet_lite_checkpoint(state_dict: StateDict, name: str) -> Ti
     for (ours, shape), theirs in zip(names.items(), state_dict):
         if state_dict[theirs].shape != shape.shape:
             raise ConversionError(
-                f"Not a checkpoint of {name}: {theirs} is {tuple(state_dict[theirs].shape)}, {ours} {tuple(shape.shape)}."
+                f"Not a checkpoint of {name}: {theirs} is {tuple(state_dict[theirs].shape)}, "
+                f"{ours} {tuple(shape.shape)}."
             )
     load_exactly(backbone, {key: value for key, value in renamed.items() if key in wanted}, name)
     return backbone.eval()

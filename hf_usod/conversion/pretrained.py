@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from peft import PeftModel
 from transformers import AutoBackbone, AutoConfig, PreTrainedModel
 from transformers.backbone_utils import BackboneMixin
 
@@ -22,7 +23,7 @@ from .state_dicts import ConversionError, load_exactly, read_state_dict
 class Pretrained(NamedTuple):
     """A network (a backbone, or a whole model) and the image processor that goes with its weights."""
 
-    model: PreTrainedModel
+    model: PreTrainedModel | PeftModel
     image_processor: UsodImageProcessor
 
     def save_pretrained(self, directory: str | Path) -> None:

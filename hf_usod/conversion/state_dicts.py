@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy._core import multiarray, numeric
 from safetensors.torch import load_file
 from torch import nn
 
@@ -23,10 +24,12 @@ class _ArraysOnly(pickle.Unpickler):
         ("collections", "OrderedDict"): OrderedDict,
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-        ("numpy.core.multiarray", "scalar"): np._core.multiarray.scalar,
-        ("numpy._core.multiarray", "scalar"): np._core.multiarray.scalar,
+        ("numpy.core.multiarray", "_reconstruct"): multiarray._reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): multiarray._reconstruct,
+        ("numpy.core.numeric", "_frombuffer"): numeric._frombuffer,  # pickle protocol 5
+        ("numpy._core.numeric", "_frombuffer"): numeric._frombuffer,
+        ("numpy.core.multiarray", "scalar"): multiarray.scalar,
+        ("numpy._core.multiarray", "scalar"): multiarray.scalar,
         ("_codecs", "encode"): lambda text, encoding: text.encode(encoding),
     }
 
@@ -35,6 +38,13 @@ class _ArraysOnly(pickle.Unpickler):
             return self._allowed[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a weight file") from None
+
+
+def _to_tensor(value) -> torch.Tensor | None:
+    """Tensors as they are, arrays of numbers as tensors, None for anything else."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.from_numpy(value)
+    return value if isinstance(value, torch.Tensor) else None
 
 
 def read_state_dict(path: str | Path) -> StateDict:
@@ -65,9 +75,9 @@ def read_state_dict(path: str | Path) -> StateDict:
             break
     if not isinstance(content, dict) or not content:
         raise ConversionError(f"{path}: holds no state dict.")
-    tensors = {key: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for key, v in content.items()}
-    if strange := [key for key, value in tensors.items() if not isinstance(value, torch.Tensor)]:
-        raise ConversionError(f"{path}: not tensors: {', '.join(map(str, strange))}.")
+    tensors = {key: _to_tensor(value) for key, value in content.items()}
+    if strange := [key for key, value in tensors.items() if not isinstance(key, str) or value is None]:
+        raise ConversionError(f"{path}: not tensors by name: {', '.join(map(str, strange))}.")
     return strip_prefix(tensors, "module.")
 
 

@@ -17,16 +17,18 @@ from ..models.image_processing_usod import UsodImageProcessor, read_image
 class EpochSampler(Sampler[tuple[int, bool]]):
     """Yields (index, flipped) for every image, shuffled anew each epoch.
 
-    `set_epoch` also takes how many samples of the epoch were already seen, to resume in its middle.
+    Which epoch is said by `start_epoch`. It is not called `set_epoch`, because Accelerate's loaders call a method of
+    that name with a count of their own, which knows nothing of resuming.
     """
 
     def __init__(self, num_images: int, seed: int, flip_probability: float = 0.5):
         self.num_images = num_images
         self.seed = seed
         self.flip_probability = flip_probability
-        self.set_epoch(1)
+        self.start_epoch(1)
 
-    def set_epoch(self, epoch: int, seen: int = 0) -> None:
+    def start_epoch(self, epoch: int, seen: int = 0) -> None:
+        """The next iteration is that epoch (from 1), without its first `seen` samples."""
         self.epoch = epoch
         self.seen = seen
 

@@ -21,7 +21,9 @@ def pair_ground_truth(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     by_stem = {path.stem: path for path in list_images(masks)}
     paths = list_images(images)
     if missing := [path.name for path in paths if path.stem not in by_stem]:
-        raise FileNotFoundError(f"{masks}: no ground truth for {len(missing)} of {len(paths)} images: {', '.join(missing[:10])}.")
+        raise FileNotFoundError(
+            f"{masks}: no ground truth for {len(missing)} of {len(paths)} images: {', '.join(missing[:10])}."
+        )
     return [(path, by_stem[path.stem]) for path in paths]
 
 
@@ -42,9 +44,12 @@ def predict_maps(
 def evaluate_model(
     model: torch.nn.Module, processor: UsodImageProcessor, images: Path, masks: Path, progress: bool = True
 ) -> dict[str, float]:
-    """`SaliencyMetrics.results` of a model on a folder of images and a folder of masks with the same stems."""
+    """`SaliencyMetrics.results` of a model on a folder of images and a folder of masks with the same stems, and
+    `num_images`."""
     pairs = pair_ground_truth(images, masks)
     metrics = SaliencyMetrics()
-    for saliency, mask in tqdm(predict_maps(model, processor, pairs), "evaluating", len(pairs), unit="image", disable=not progress):
+    for saliency, mask in tqdm(
+        predict_maps(model, processor, pairs), "evaluating", len(pairs), unit="image", disable=not progress
+    ):
         metrics.step(saliency.cpu().numpy(), mask)
-    return metrics.results()
+    return {"num_images": len(pairs), **metrics.results()}

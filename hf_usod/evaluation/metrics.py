@@ -1,4 +1,4 @@
-"""Saliency metrics: the field's own implementations (PySODMetrics), with one reading of the inputs and named variants."""
+"""Saliency metrics: the field's own implementations (PySODMetrics), one reading of the inputs, named variants."""
 
 import numpy as np
 from PIL import Image

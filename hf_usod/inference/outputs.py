@@ -83,5 +83,7 @@ def plan_outputs(inputs: Iterable[str | Path], output: str | Path, kinds: Sequen
     read = {job.image for job in jobs}
     for job in jobs:
         if endangered := read.intersection(job.outputs.values()):
-            raise ValueError(f"{endangered.pop()}: is an input that an output would overwrite. Choose another --output.")
+            raise ValueError(
+                f"{endangered.pop()}: is an input that an output would overwrite. Choose another --output."
+            )
     return jobs

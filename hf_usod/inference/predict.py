@@ -98,7 +98,9 @@ def predict(
                     images.append((job, reading.result()))
                 except (ValueError, OSError) as error:
                     report.failed[job.image] = str(error)
-            results = detect([image for _, image in images], batch_size=batch_size, threshold=threshold) if images else []
+            results = (
+                detect([image for _, image in images], batch_size=batch_size, threshold=threshold) if images else []
+            )
             writing = [(job, pool.submit(_write, job, image, result)) for (job, image), result in zip(images, results)]
             for job, future in writing:
                 try:

@@ -13,7 +13,6 @@ from transformers.image_utils import (
     ChannelDimension,
     PILImageResampling,
     infer_channel_dimension_format,
-    load_image,
 )
 
 
@@ -140,10 +139,11 @@ class UsodImageProcessor(PilBackend):
             target_sizes = [tuple(logits.shape[-2:])] * len(logits)
         if len(target_sizes) != len(logits):
             raise ValueError(f"Got {len(target_sizes)} target sizes for {len(logits)} images; give one an image.")
-        return [
-            F.interpolate(one[None], size=(int(height), int(width)), mode="bilinear", align_corners=False)[0, 0].sigmoid()
-            for one, (height, width) in zip(logits, target_sizes)
-        ]
+        maps = []
+        for one, (height, width) in zip(logits, target_sizes):
+            resized = F.interpolate(one[None], size=(int(height), int(width)), mode="bilinear", align_corners=False)
+            maps.append(resized[0, 0].sigmoid())
+        return maps
 
     def post_process_semantic_segmentation(self, outputs, target_sizes=None) -> list[torch.Tensor]:
         """As `post_process_saliency`, thresholded at 0.5: maps of class ids, 0 background and 1 salient object.

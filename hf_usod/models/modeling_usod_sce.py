@@ -26,9 +26,9 @@ class SaliencyOutput(ModelOutput):
             The backbone's features at strides 4, 8, 16 and 32.
     """
 
-    logits: torch.FloatTensor | None = None
-    side_logits: tuple[torch.FloatTensor, ...] | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    logits: torch.Tensor | None = None
+    side_logits: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 class UsodSceSqueezeGate(nn.Module):
@@ -143,7 +143,7 @@ class UsodSceModel(UsodScePreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        pixel_values: torch.FloatTensor,
+        pixel_values: torch.Tensor,
         output_hidden_states: bool | None = None,
         **kwargs,
     ) -> SaliencyOutput:

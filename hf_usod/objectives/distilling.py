@@ -1,7 +1,5 @@
 """Progressive curriculum saliency distilling (PCL-SD): makes a saliency map decide, easy pixels first."""
 
-from typing import Literal
-
 import torch
 
 PCL_SD_VARIANTS = ("paper", "released")
@@ -16,7 +14,7 @@ def pcl_sd_loss(
     saliency: torch.Tensor,
     epoch: int,
     num_epochs: int,
-    variant: Literal["paper", "released"] = "released",
+    variant: str = "released",
     curriculum: bool = True,
 ) -> torch.Tensor:
     """Saliency distilling with a curriculum over hard pixels (eq. 1-4).
@@ -31,7 +29,7 @@ def pcl_sd_loss(
         saliency: probabilities in [0, 1], any shape.
         epoch: e, the current epoch, from 1 to `num_epochs`.
         num_epochs: E, all epochs of the training.
-        variant: which of the two formulae.
+        variant: `paper` or `released`.
         curriculum: whether hard pixels are left out; without, p = 0 throughout (transfer).
 
     Returns:

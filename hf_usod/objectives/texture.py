@@ -47,7 +47,8 @@ def btm_loss(saliency: torch.Tensor, images: torch.Tensor, radius: int = 5, alph
     """
     if saliency.shape[0] != images.shape[0] or saliency.shape[2:] != images.shape[2:]:
         raise ValueError(
-            f"`saliency` {tuple(saliency.shape)} and `images` {tuple(images.shape)} must agree in batch, height and width."
+            f"`saliency` {tuple(saliency.shape)} and `images` {tuple(images.shape)} "
+            "must agree in batch, height and width."
         )
     size = (saliency.shape[2] // DOWNSCALE, saliency.shape[3] // DOWNSCALE)
     saliency = F.interpolate(saliency, size=size, mode="bilinear", align_corners=True)
@@ -55,13 +56,20 @@ def btm_loss(saliency: torch.Tensor, images: torch.Tensor, radius: int = 5, alph
     if not centres.any():
         return saliency.sum() * 0.0
     pad = (radius, radius, radius, radius)
+    centres = F.pad(centres, pad).flatten().nonzero()  # (N, 1), indices into the padded maps
+    neighbours = centres + _window_offsets(radius, size[1] + 2 * radius, centres.device)  # (N, window)
+
+    def differences(padded: torch.Tensor) -> torch.Tensor:
+        """Each boundary pixel less its neighbours, `(N, window)`, in a padded and flattened map."""
+        # `index_select`, because the gradient of `padded[neighbours]` sums in another order each time on a CPU
+        around = padded.index_select(0, neighbours.flatten()).view_as(neighbours)
+        return padded.index_select(0, centres.flatten())[:, None] - around
+
     with torch.no_grad():
         images = F.interpolate(images, size=size, mode="bilinear", align_corners=True)
-        centres = F.pad(centres, pad).flatten().nonzero()  # (N, 1), indices into the padded maps
-        neighbours = centres + _window_offsets(radius, size[1] + 2 * radius, centres.device)  # (N, window)
-        texture = F.pad(images, pad).movedim(1, -1).flatten(0, 2)  # (padded pixels, channels)
-        distance = (texture[centres] - texture[neighbours]).square().sum(dim=-1)
+        channels = F.pad(images, pad).movedim(1, 0).flatten(1)
+        distance = torch.zeros_like(neighbours, dtype=images.dtype)
+        for channel in channels:
+            distance += differences(channel).square_()
         weights = torch.exp(-alpha * distance)  # (N, window)
-    flat = F.pad(saliency, pad).flatten()
-    difference = (flat[centres] - flat[neighbours]).abs()
-    return (weights * difference).sum() / len(centres)
+    return (weights * differences(F.pad(saliency, pad).flatten()).abs()).sum() / len(centres)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,8 @@ class RunArguments:
     skip_unreadable: bool = _help("Train without the images that cannot be read, instead of stopping.", False)
     seed: int = _help("Seed of the initial weights, the order of the images and the views.", 0)
     mixed_precision: str | None = _help(
-        "no, fp16 or bf16; if not given, what `accelerate launch` was told. On a CPU, bf16 is fast with AVX512-BF16 or AMX.",
+        "no, fp16 or bf16; if not given, what `accelerate launch` was told. "
+        "On a CPU, bf16 is fast with AVX512-BF16 or AMX.",
         None,
         choices=["no", "fp16", "bf16"],
     )
@@ -54,7 +56,9 @@ class RunArguments:
     def __post_init__(self):
         smallest = self.size + self.scale_stride * min(self.scale_steps)
         if smallest < 64:
-            raise ValueError(f"--scale_steps {self.scale_steps} shrink the second view to {smallest} pixels; 64 is the least.")
+            raise ValueError(
+                f"--scale_steps {self.scale_steps} shrink the second view to {smallest} pixels; 64 is the least."
+            )
         for name in ("num_epochs", "batch_size", "log_every", "save_every", "num_previews"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
@@ -95,27 +99,26 @@ def parse_arguments(cls: type[Arguments], argv: Sequence[str] | None = None, pro
     recipe_only.add_argument("--recipe", type=Path, help="YAML file with values for any of these arguments.")
     recipe = recipe_only.parse_known_args(argv)[0].recipe
     parser = HfArgumentParser(cls, description=cls.__doc__, parents=[recipe_only], allow_abbrev=False, prog=prog)
-    if recipe:
-        _apply_recipe(parser, recipe)
-    values = vars(parser.parse_args(argv))
+    given = list(sys.argv[1:] if argv is None else argv)
+    values = vars(parser.parse_args(_recipe_arguments(parser, recipe) + given if recipe else given))
     del values["recipe"]
     try:
-        return cls(**values)
+        arguments = cls(**values)
     except ValueError as error:
         parser.error(str(error))
+    return arguments
 
 
-def _apply_recipe(parser: argparse.ArgumentParser, path: Path) -> None:
-    """Makes the values of a recipe the parser's defaults."""
+def _recipe_arguments(parser: argparse.ArgumentParser, path: Path) -> list[str]:
+    """A recipe as the command line that says the same."""
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        recipe = yaml.load(path.read_text(), yaml.BaseLoader) or {}  # strings and lists, as on a command line
     except (OSError, yaml.YAMLError) as error:
         parser.error(f"--recipe {path}: {error}")
-    actions = {action.dest: action for action in parser._actions}
-    for name, value in values.items():
-        action = actions.get(name)
-        if action is None or name == "recipe":
-            parser.error(f"--recipe {path}: there is no argument {name!r}.")
-        if action.choices is not None and value not in action.choices:
-            parser.error(f"--recipe {path}: {name} is {value!r}; expected one of {', '.join(map(str, action.choices))}.")
-        action.default, action.required = value, False
+    if not isinstance(recipe, dict):
+        parser.error(f"--recipe {path}: expected lines of `argument: value`.")
+    known = {action.dest for action in parser._actions} - {"help", "recipe"}
+    if unknown := [name for name in recipe if name not in known]:
+        parser.error(f"--recipe {path}: there is no argument {unknown[0]!r}.")
+    lists = {name: value if isinstance(value, list) else [value] for name, value in recipe.items()}
+    return [word for name, values in lists.items() for word in (f"--{name}", *values)]

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from accelerate.utils import set_seed
 from torch import nn
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..conversion import load_backbone
 from ..data import ImageViews, find_unreadable, list_images, second_scale
@@ -40,13 +39,6 @@ class CueExtractorStage:
         mean, std = self.image_processor.image_mean, self.image_processor.image_std
         return pixel_values * _per_channel(std, pixel_values) + _per_channel(mean, pixel_values)
 
-    def texture(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Images as texture matching sees them: normalised by ImageNet's statistics whatever the backbone wants, so
-        that alpha means the same distance in colour for every backbone."""
-        return (self.to_unit_range(pixel_values) - _per_channel(IMAGENET_DEFAULT_MEAN, pixel_values)) / _per_channel(
-            IMAGENET_DEFAULT_STD, pixel_values
-        )
-
     def saliency(self, decoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Maps `(B, 1, H, W)` in [0, 1] of images `(B, 3, H, W)`."""
         logits = decoder(self.features(images))
@@ -59,12 +51,12 @@ class CueExtractorStage:
         views = (batch, resize(batch, (side, side)))
         maps = [self.saliency(decoder, view) for view in views]
 
-        distilling = sum(
-            pcl_sd_loss(saliency, epoch, args.num_epochs, args.pcl_sd_variant, args.curriculum) for saliency in maps
-        )
-        texture = sum(
-            btm_loss(saliency, self.texture(view), args.btm_radius, args.btm_alpha) for saliency, view in zip(maps, views)
-        )
+        distilling = torch.stack(
+            [pcl_sd_loss(saliency, epoch, args.num_epochs, args.pcl_sd_variant, args.curriculum) for saliency in maps]
+        ).sum()
+        texture = torch.stack(
+            [btm_loss(saliency, view, args.btm_radius, args.btm_alpha) for saliency, view in zip(maps, views)]
+        ).sum()
         consistency = consistency_loss(*maps)
         loss = distilling + args.btm_weight * texture + args.consistency_weight * consistency
         terms = {"pcl_sd": distilling, "btm": texture, "sc": consistency}
@@ -82,14 +74,12 @@ def build_model(args: CueExtractorArguments) -> tuple[UsodSceModel, UsodImagePro
     return model, image_processor
 
 
-def collect_images(args: CueExtractorArguments, progress: bool) -> list[Path]:
-    """The images of all folders, every one decoded once.
+def readable_images(args: CueExtractorArguments, paths: list[Path], progress: bool) -> list[Path]:
+    """The images that can be read; every one is decoded once.
 
     Raises:
-        FileNotFoundError: if a folder does not exist or holds no image.
         RunError: naming the images that cannot be read, unless they are to be skipped.
     """
-    paths = [path for folder in args.images for path in list_images(folder)]
     unreadable = find_unreadable(paths, progress)
     if unreadable:
         report = "\n".join(unreadable.values())
@@ -107,21 +97,25 @@ def train_cue_extractor(args: CueExtractorArguments) -> Path:
     """Runs stage 1 to the end; returns the folder of the trained model.
 
     Raises:
-        RunError, FileNotFoundError, ConversionError: with what to do about it.
+        RunError, FileNotFoundError, ConversionError: with what to do about it; `FileNotFoundError` if a folder does
+            not exist or holds no image.
         KeyboardInterrupt: when asked to stop, once a checkpoint is written.
     """
+    paths = [path for folder in args.images for path in list_images(folder)]
     accelerator = make_accelerator(args)
     comparable = dataclasses.asdict(args)
     for name in ("output_dir", "resume", "num_workers", "log_every", "save_every", "num_previews"):
         del comparable[name]  # these do not change the result
     comparable["images"] = [str(Path(folder).resolve()) for folder in args.images]
+    comparable["num_images"] = len(paths)
+    comparable["mixed_precision"] = accelerator.mixed_precision
     folder = RunFolder(args.output_dir, comparable, args.resume, accelerator)
     if folder.model.exists():
         accelerator.print(f"{folder.model}: is trained already.")
         return folder.model
 
     model, image_processor = build_model(args)
-    paths = collect_images(args, accelerator.is_local_main_process)
+    paths = readable_images(args, paths, accelerator.is_local_main_process)
     accelerator.print(f"{len(paths)} images; {args.backbone}; {accelerator.num_processes} x {accelerator.device}.")
     accelerator.init_trackers("log", {name: str(value) for name, value in comparable.items()})
     model = model.to(accelerator.device)
@@ -139,17 +133,20 @@ def train_cue_extractor(args: CueExtractorArguments) -> Path:
     def preview(decoder: nn.Module, epoch: int) -> None:
         views = ImageViews(chosen, image_processor)
         batch = torch.stack([views[index, False] for index in range(len(chosen))]).to(accelerator.device)
+        features.backbone.eval()  # as the model will be used, and without touching its statistics
         with torch.inference_mode():
             saliency = stage.saliency(decoder, batch)
+        features.backbone.train(args.backbone_batch_norm == "train")
         folder.save_preview(epoch, stage.to_unit_range(batch), saliency)
-
-    fit(args, stage, decoder, optimizer, ImageViews(paths, image_processor), folder, preview)
 
     def save(directory: Path) -> None:
         model.to(memory_format=torch.contiguous_format).save_pretrained(directory)
         image_processor.save_pretrained(directory)
 
-    if accelerator.is_main_process:
-        folder.save_model(save)
-    accelerator.end_training()
+    try:
+        fit(args, stage, decoder, optimizer, ImageViews(paths, image_processor), folder, preview)
+        if accelerator.is_main_process:
+            folder.save_model(save)
+    finally:
+        accelerator.end_training()  # writes what is left of the log
     return folder.model

@@ -1,4 +1,4 @@
-"""A backbone that is not trained, at its cheapest: no gradients, batch norms folded into convolutions, low precision."""
+"""A backbone that is not trained, at its cheapest: no gradients, batch norms folded away, low precision."""
 
 import copy
 
@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
-def _normalised_convolutions(module: nn.Module, example: torch.Tensor) -> dict[nn.Module, nn.Conv2d]:
+def _normalised_convolutions(module: nn.Module, example: torch.Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
     """Which batch norm takes which convolution's output, seen by running the module once."""
     outputs: dict[int, tuple[torch.Tensor, nn.Conv2d]] = {}  # holds the tensors, so that no id is given twice
-    found: dict[nn.Module, nn.Conv2d] = {}
+    found: dict[nn.BatchNorm2d, nn.Conv2d] = {}
 
     def note_output(conv, _inputs, output):
         outputs[id(output)] = (output, conv)
@@ -61,7 +61,7 @@ class FrozenBackbone:
     """Features of a backbone that is not trained, for images `(B, 3, H, W)`, at strides 4 to 32, without gradients.
 
     Args:
-        backbone: moved to no device here; its own weights and statistics stay as they are with `batch_norm="eval"`.
+        backbone: moved to no device here. With `batch_norm="eval"` it is copied and stays as it is.
         dtype: what features are computed in.
         batch_norm: `"eval"`, or `"train"`: batch statistics, which also update the backbone's running ones, as the
             released program does.
@@ -69,12 +69,13 @@ class FrozenBackbone:
 
     def __init__(self, backbone: nn.Module, dtype: torch.dtype = torch.float32, batch_norm: str = "eval"):
         if batch_norm == "train":
-            self.backbone = backbone.train()
+            self.backbone = backbone.train().to(memory_format=torch.channels_last)
         else:
-            self.backbone = fold_batch_norms(backbone).to(dtype, memory_format=torch.channels_last)
-        self.dtype = next(self.backbone.parameters()).dtype
+            self.backbone = fold_batch_norms(backbone).to(dtype).to(memory_format=torch.channels_last)
+        self.dtype = dtype
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        images = images.to(self.dtype, memory_format=torch.channels_last)
-        return tuple(self.backbone(images).feature_maps)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return tuple(self.backbone(images).feature_maps)

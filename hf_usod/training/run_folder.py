@@ -30,18 +30,21 @@ class RunFolder:
         resume: whether to continue what is there.
 
     Raises:
-        RunError: if there is a run already and `resume` is not set, or one with other arguments.
+        RunError: if there is a run already and `resume` is not set, or one with other arguments. What stopped before
+            its first checkpoint is no run yet: it is begun anew.
     """
 
     def __init__(self, root: str | Path, arguments: dict, resume: bool, accelerator: Accelerator):
         self.root = Path(root)
         self.accelerator = accelerator
         stored = self.root / ARGUMENTS_FILE
-        if stored.exists():
+        if stored.exists() and (self.last_checkpoint() or self.model.exists()):
             if not resume:
-                raise RunError(f"{root}: holds a run already. Pass --resume to continue it, or choose another --output_dir.")
+                raise RunError(
+                    f"{root}: holds a run already. Pass --resume to continue it, or choose another --output_dir."
+                )
             _check_same(json.loads(stored.read_text()), arguments, stored)
-        elif self.root.exists() and any(self.root.iterdir()):
+        elif not stored.exists() and self.root.exists() and any(self.root.iterdir()):
             raise RunError(f"{root}: is not empty and holds no run. Choose another --output_dir.")
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:

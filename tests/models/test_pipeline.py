@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel, pipeline
+
+from hf_usod import SalientObjectDetectionPipeline
+
+TASK = "salient-object-detection"
+MODES = {"saliency": "L", "mask": "L", "cutout": "RGBA"}
+
+
+def _photo(seed: int, width: int, height: int) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((width, height))
+
+
+PHOTOS = [_photo(0, 70, 50), _photo(1, 40, 90), _photo(2, 64, 64)]
+
+
+@pytest.fixture(scope="module")
+def detect(checkpoint) -> SalientObjectDetectionPipeline:
+    return pipeline(TASK, model=checkpoint, device="cpu")
+
+
+def _assert_same(output: dict, expected: dict):
+    assert output.keys() == expected.keys() == MODES.keys()
+    for key, mode in MODES.items():
+        assert (output[key].mode, output[key].size) == (mode, expected[key].size)
+        assert np.array_equal(output[key], expected[key])
+
+
+@torch.no_grad()
+def test_outputs_are_the_models(detect, checkpoint):
+    photo = PHOTOS[0]
+    processor = AutoImageProcessor.from_pretrained(checkpoint)
+    outputs = AutoModel.from_pretrained(checkpoint)(**processor(photo, return_tensors="pt"))
+    (saliency,) = processor.post_process_saliency(outputs, [(photo.height, photo.width)])
+    levels = (saliency * 255).round().to(torch.uint8).numpy()
+    assert levels.std() > 10
+    cutout = photo.convert("RGBA")
+    cutout.putalpha(Image.fromarray(levels))
+    mask = Image.fromarray(np.where(saliency > 0.5, 255, 0).astype(np.uint8))
+    assert isinstance(detect, SalientObjectDetectionPipeline)
+    _assert_same(detect(photo), {"saliency": Image.fromarray(levels), "mask": mask, "cutout": cutout})
+
+
+@pytest.mark.parametrize("kind", ["path", "str"])
+def test_paths(detect, kind, tmp_path):
+    path = tmp_path / "photo.png"
+    PHOTOS[0].save(path)
+    _assert_same(detect(str(path) if kind == "str" else path), detect(PHOTOS[0]))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_lists(detect, batch_size):
+    outputs = detect(PHOTOS, batch_size=batch_size)
+    assert len(outputs) == 3
+    for output, photo in zip(outputs, PHOTOS):
+        assert {key: (image.mode, image.size) for key, image in output.items()} == {
+            key: (mode, photo.size) for key, mode in MODES.items()
+        }
+        # Convolutions may sum in another order for another batch size
+        alone = np.asarray(detect(photo)["saliency"], dtype=int)
+        assert np.abs(np.asarray(output["saliency"], dtype=int) - alone).max() <= 1
+
+
+@pytest.mark.parametrize("threshold", [0, 0.3, 0.7, 1])
+def test_threshold(detect, threshold):
+    output = detect(PHOTOS[0], threshold=threshold)
+    saliency, mask = np.asarray(output["saliency"], dtype=float), np.asarray(output["mask"])
+    assert set(np.unique(mask)) <= {0, 255}
+    sure = np.abs(saliency - 255 * threshold) > 1  # levels are rounded
+    assert np.array_equal(mask[sure] == 255, saliency[sure] > 255 * threshold)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5])
+def test_wrong_threshold(detect, threshold):
+    with pytest.raises(ValueError, match="threshold"):
+        detect(PHOTOS[0], threshold=threshold)
+
+
+def test_greyscale_and_transparent_photos(detect):
+    for mode in ("L", "RGBA", "P"):
+        output = detect(PHOTOS[0].convert(mode))
+        assert {key: (image.mode, image.size) for key, image in output.items()} == {
+            key: (mode, (70, 50)) for key, mode in MODES.items()
+        }
+
+
+def test_missing_file(detect, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"missing.png"):
+        detect(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize("kind", ["path", "pil"])
+def test_rotated_photo_comes_out_upright(detect, kind, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees clockwise
+    PHOTOS[0].save(tmp_path / "photo.png", exif=exif)
+    source = tmp_path / "photo.png" if kind == "path" else Image.open(tmp_path / "photo.png")
+    _assert_same(detect(source), detect(PHOTOS[0].transpose(Image.Transpose.ROTATE_270)))
+
+
+def test_saved_pipeline_needs_no_trust_where_the_package_is_imported(detect, tmp_path):
+    detect.save_pretrained(tmp_path)
+    loaded = pipeline(TASK, model=str(tmp_path), device="cpu")
+    assert type(loaded) is SalientObjectDetectionPipeline
+    _assert_same(loaded(PHOTOS[0]), detect(PHOTOS[0]))
+
+
+def test_stock_image_segmentation_pipeline(detect, checkpoint, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda prompt: pytest.fail(f"asked: {prompt}"))
+    masks = pipeline("image-segmentation", model=checkpoint, device="cpu")(PHOTOS[0])
+    expected = np.asarray(detect(PHOTOS[0])["mask"])
+    assert {m["label"]: m["mask"].size for m in masks} == {"background": (70, 50), "salient object": (70, 50)}
+    for mask in masks:
+        assert np.array_equal(mask["mask"], expected if mask["label"] == "salient object" else 255 - expected)

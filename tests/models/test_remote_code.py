@@ -1,0 +1,118 @@
+"""What is saved must work where hf_usod is not installed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+
+from hf_usod import UsodImageProcessor, UsodSceModel
+
+# Runs in a Python that cannot import the package: arguments are the folder, a photo, and the file for the results
+STRANGER = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "hf_usod":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Blocker())
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation, pipeline
+
+plain, full, photo, results = sys.argv[1:]
+results_of = {}
+
+for folder in (plain, full):
+    processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)
+    inputs = processor(photo, return_tensors="pt")
+    for door in (AutoModel, AutoModelForSemanticSegmentation):
+        model = door.from_pretrained(folder, trust_remote_code=True)
+        assert type(model).__module__.startswith("transformers_modules."), type(model)
+        with torch.no_grad():
+            saliency = processor.post_process_saliency(model(**inputs), [Image.open(photo).size[::-1]])[0]
+        results_of[f"{folder} {door.__name__}"] = saliency.numpy()
+        model.save_pretrained(results + "-again")
+        model = AutoModel.from_pretrained(results + "-again", trust_remote_code=True)
+
+for task in (None, "salient-object-detection"):
+    output = pipeline(task, model=full, trust_remote_code=True, device="cpu")(photo)
+    results_of |= {f"pipeline {task} {name}": np.asarray(image) for name, image in output.items()}
+masks = pipeline("image-segmentation", model=full, trust_remote_code=True, device="cpu")(photo)
+results_of |= {f"image-segmentation {mask['label']}": np.asarray(mask["mask"]) for mask in masks}
+assert not [name for name in sys.modules if name.split(".")[0] == "hf_usod"]
+np.savez(results, **results_of)
+"""
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((70, 50)).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def pipeline_folder(checkpoint, tmp_path_factory) -> str:
+    folder = str(tmp_path_factory.mktemp("pipeline"))
+    pipeline("salient-object-detection", model=checkpoint, device="cpu").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def strangers_results(checkpoint, pipeline_folder, photo, tmp_path_factory) -> dict[str, np.ndarray]:
+    folder = tmp_path_factory.mktemp("stranger")
+    environment = {**os.environ, "HF_HOME": str(folder), "HF_MODULES_CACHE": str(folder / "modules")}
+    results = folder / "results.npz"
+    command = [sys.executable, "-I", "-c", STRANGER, checkpoint, pipeline_folder, photo, str(results)]
+    run = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return dict(np.load(results))
+
+
+def test_exported_files(checkpoint, pipeline_folder):
+    code = {"configuration_usod.py", "modeling_usod_sce.py", "image_processing_usod.py"}
+    data = {"config.json", "model.safetensors", "preprocessor_config.json"}
+    assert set(os.listdir(checkpoint)) == code | data
+    assert set(os.listdir(pipeline_folder)) == code | data | {"pipeline_usod.py"}
+
+
+def test_auto_map(checkpoint):
+    with open(f"{checkpoint}/config.json") as file:
+        assert json.load(file)["auto_map"] == {
+            "AutoConfig": "configuration_usod.UsodSceConfig",
+            "AutoModel": "modeling_usod_sce.UsodSceModel",
+            "AutoModelForSemanticSegmentation": "modeling_usod_sce.UsodSceModel",
+        }
+
+
+@pytest.mark.parametrize("door", ["AutoModel", "AutoModelForSemanticSegmentation"])
+@pytest.mark.parametrize("kind", ["plain", "pipeline"])
+@torch.no_grad()
+def test_model_and_processor(strangers_results, checkpoint, pipeline_folder, photo, kind, door):
+    processor = UsodImageProcessor.from_pretrained(checkpoint)
+    outputs = UsodSceModel.from_pretrained(checkpoint)(**processor(photo, return_tensors="pt"))
+    (saliency,) = processor.post_process_saliency(outputs, [(50, 70)])
+    folder = {"plain": checkpoint, "pipeline": pipeline_folder}[kind]
+    assert np.array_equal(strangers_results[f"{folder} {door}"], saliency.numpy())
+
+
+@pytest.mark.parametrize("task", [None, "salient-object-detection"])
+def test_pipeline(strangers_results, checkpoint, photo, task):
+    expected = pipeline("salient-object-detection", model=checkpoint, device="cpu")(photo)
+    for name, image in expected.items():
+        assert np.array_equal(strangers_results[f"pipeline {task} {name}"], image)
+
+
+def test_stock_pipeline(strangers_results, checkpoint, photo):
+    mask = np.asarray(pipeline("salient-object-detection", model=checkpoint, device="cpu")(photo)["mask"])
+    assert np.array_equal(strangers_results["image-segmentation salient object"], mask)
