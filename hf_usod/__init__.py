@@ -1,8 +1,8 @@
 """Salient object detection without labels, as Hugging Face models.
 
 Importing the package registers its models, their image processor and the `salient-object-detection` pipeline with
-transformers, so that `AutoModel`, `AutoImageProcessor` and `pipeline` know them. What they save carries its code: it
-also loads where the package is not installed, with `trust_remote_code=True`.
+transformers, so that `AutoModel`, `AutoImageProcessor` and `pipeline` know them, and the task adapter with PEFT. What
+models save carries its code: it also loads where the package is not installed, with `trust_remote_code=True`.
 """
 
 from pathlib import Path
@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .adapters import UsodAdapterConfig
 from .models.configuration_usod import UsodSceConfig, backbone_preset
 from .models.image_processing_usod import UsodImageProcessor
 from .models.modeling_usod_sce import SaliencyOutput, UsodSceModel
@@ -59,6 +60,7 @@ _register()
 __all__ = [
     "SaliencyOutput",
     "SalientObjectDetectionPipeline",
+    "UsodAdapterConfig",
     "UsodImageProcessor",
     "UsodSceConfig",
     "UsodSceModel",

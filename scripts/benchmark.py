@@ -120,6 +120,7 @@ class PlainStage:
 
     def __init__(self, args: CueExtractorArguments, image_processor: UsodImageProcessor, watch: Stopwatch):
         self.args = args
+        self.texture = CueExtractorStage(args, image_processor, None).texture  # the same normalisation on both sides
         self.pcl_sd = watch.timed("pcl_sd", plain_pcl_sd)
         self.btm = watch.timed("btm", plain_btm)
         self.consistency = watch.timed("sc", plain_consistency)
@@ -132,7 +133,7 @@ class PlainStage:
         for view in (batch, resize(batch, (side, side))):
             saliency = model(pixel_values=view).logits.sigmoid()
             terms["pcl_sd"] += self.pcl_sd(saliency, epoch, args.num_epochs)
-            terms["btm"] += self.btm(saliency, view)
+            terms["btm"] += self.btm(saliency, self.texture(view))
             maps.append(saliency)
         terms["sc"] = self.consistency(*maps)
         return StepOutput(terms["pcl_sd"] + 0.05 * terms["btm"] + terms["sc"], terms, maps[0].detach())

@@ -1,6 +1,7 @@
 """The adapted module: T(F) + Ta(F)."""
 
 import copy
+from collections.abc import Callable
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -19,6 +20,8 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
     adapter_layer_names = ("usod_adapter_modules",)
     base_layer: nn.Module
     usod_adapter_modules: nn.ModuleDict
+    active_adapters: list[str]  # this and the next: BaseTunerLayer's
+    set_adapter: Callable[..., None]
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: UsodAdapterConfig):
         super().__init__()
@@ -33,8 +36,8 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
         module = copy.deepcopy(self.base_layer).requires_grad_(True)
         if config.init_weights == "random":
             for layer in module.modules():
-                if hasattr(layer, "reset_parameters"):
-                    layer.reset_parameters()
+                if callable(reset := getattr(layer, "reset_parameters", None)):
+                    reset()
         self.usod_adapter_modules[adapter_name] = module.train(self.training)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 

@@ -1,5 +1,6 @@
 """One way to a pre-trained network, whatever file it comes in: what `hf-usod convert` and training call."""
 
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +28,14 @@ class Pretrained(NamedTuple):
     image_processor: UsodImageProcessor
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes both, as `load_backbone` and the Auto classes read them."""
-        self.model.save_pretrained(directory)
+        """Writes both, as `load_backbone` and the Auto classes read them; an adapter goes into `adapter/` beside its
+        base model."""
+        model = self.model
+        if isinstance(model, PeftModel):
+            model.active_peft_config.base_model_name_or_path = str(directory)
+            model.save_pretrained(Path(directory) / "adapter")
+            model = copy.deepcopy(model).unload()
+        model.save_pretrained(directory)
         self.image_processor.save_pretrained(directory)
 
 

@@ -3,10 +3,11 @@
 import pickle
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy._core import multiarray, numeric
+from numpy._core import multiarray
 from safetensors.torch import load_file
 from torch import nn
 
@@ -15,6 +16,11 @@ StateDict = dict[str, torch.Tensor]
 
 class ConversionError(ValueError):
     """A checkpoint that does not have the layout it is converted from. Says which keys are wrong."""
+
+
+def _from_buffer(buffer, dtype, shape, order) -> np.ndarray:
+    """Makes the arrays of pickle protocol 5, as numpy's function of that name does."""
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -26,8 +32,8 @@ class _ArraysOnly(pickle.Unpickler):
         ("numpy", "dtype"): np.dtype,
         ("numpy.core.multiarray", "_reconstruct"): multiarray._reconstruct,
         ("numpy._core.multiarray", "_reconstruct"): multiarray._reconstruct,
-        ("numpy.core.numeric", "_frombuffer"): numeric._frombuffer,  # pickle protocol 5
-        ("numpy._core.numeric", "_frombuffer"): numeric._frombuffer,
+        ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+        ("numpy._core.numeric", "_frombuffer"): _from_buffer,
         ("numpy.core.multiarray", "scalar"): multiarray.scalar,
         ("numpy._core.multiarray", "scalar"): multiarray.scalar,
         ("_codecs", "encode"): lambda text, encoding: text.encode(encoding),
@@ -38,13 +44,6 @@ class _ArraysOnly(pickle.Unpickler):
             return self._allowed[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a weight file") from None
-
-
-def _to_tensor(value) -> torch.Tensor | None:
-    """Tensors as they are, arrays of numbers as tensors, None for anything else."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return torch.from_numpy(value)
-    return value if isinstance(value, torch.Tensor) else None
 
 
 def read_state_dict(path: str | Path) -> StateDict:
@@ -59,6 +58,7 @@ def read_state_dict(path: str | Path) -> StateDict:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint file.")
+    content: Any
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)
@@ -75,9 +75,17 @@ def read_state_dict(path: str | Path) -> StateDict:
             break
     if not isinstance(content, dict) or not content:
         raise ConversionError(f"{path}: holds no state dict.")
-    tensors = {key: _to_tensor(value) for key, value in content.items()}
-    if strange := [key for key, value in tensors.items() if not isinstance(key, str) or value is None]:
-        raise ConversionError(f"{path}: not tensors by name: {', '.join(map(str, strange))}.")
+    tensors: StateDict = {}
+    strange: list[str] = []
+    for key, value in content.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":  # numbers
+            value = torch.from_numpy(value)
+        if isinstance(key, str) and isinstance(value, torch.Tensor):
+            tensors[key] = value
+        else:
+            strange.append(str(key))
+    if strange:
+        raise ConversionError(f"{path}: not tensors by name: {', '.join(strange)}.")
     return strip_prefix(tensors, "module.")
 
 

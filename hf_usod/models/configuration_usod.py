@@ -66,11 +66,12 @@ class UsodSceConfig(PreTrainedConfig):
 
     backbone_config: dict | PreTrainedConfig | None = None
     decoder_channels: int = 64
+    id2label: dict[int, str] | dict[str, str] | None = None
 
     def __post_init__(self, **kwargs):
         if self.id2label is None:  # read by the stock `image-segmentation` pipeline
             self.id2label = {0: "background", 1: "salient object"}
-            self.label2id = {label: index for index, label in self.id2label.items()}
+            self.label2id = {"background": 0, "salient object": 1}
         if "salient-object-detection" in PIPELINE_REGISTRY.supported_tasks:
             # The pipeline of the installed package wins; transformers would ask to trust the repository's.
             kwargs.pop("custom_pipelines", None)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import set_seed
 from torch import nn
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..conversion import load_backbone
 from ..data import ImageViews, find_unreadable, list_images, second_scale
@@ -39,6 +40,12 @@ class CueExtractorStage:
         mean, std = self.image_processor.image_mean, self.image_processor.image_std
         return pixel_values * _per_channel(std, pixel_values) + _per_channel(mean, pixel_values)
 
+    def texture(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Images as texture matching sees them: normalised by ImageNet's statistics whatever the backbone wants, so
+        that alpha means the same distance in colour for every backbone."""
+        images = self.to_unit_range(pixel_values)
+        return (images - _per_channel(IMAGENET_DEFAULT_MEAN, images)) / _per_channel(IMAGENET_DEFAULT_STD, images)
+
     def saliency(self, decoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Maps `(B, 1, H, W)` in [0, 1] of images `(B, 3, H, W)`."""
         logits = decoder(self.features(images))
@@ -55,7 +62,10 @@ class CueExtractorStage:
             [pcl_sd_loss(saliency, epoch, args.num_epochs, args.pcl_sd_variant, args.curriculum) for saliency in maps]
         ).sum()
         texture = torch.stack(
-            [btm_loss(saliency, view, args.btm_radius, args.btm_alpha) for saliency, view in zip(maps, views)]
+            [
+                btm_loss(saliency, self.texture(view), args.btm_radius, args.btm_alpha)
+                for saliency, view in zip(maps, views)
+            ]
         ).sum()
         consistency = consistency_loss(*maps)
         loss = distilling + args.btm_weight * texture + args.consistency_weight * consistency

@@ -23,7 +23,7 @@ def _normalised_convolutions(module: nn.Module, example: torch.Tensor) -> dict[n
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             handles.append(child.register_forward_hook(note_output))
-        elif isinstance(child, nn.BatchNorm2d):
+        elif isinstance(child, nn.BatchNorm2d) and child.running_mean is not None:
             handles.append(child.register_forward_pre_hook(note_input))
     module(example)
     for handle in handles:
@@ -47,6 +47,7 @@ def fold_batch_norms(backbone: nn.Module) -> nn.Module:
         return plain
     names = {module: name for name, module in folded.named_modules()}
     for norm, conv in pairs.items():
+        assert norm.running_mean is not None and norm.running_var is not None
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )

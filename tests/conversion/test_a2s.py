@@ -2,8 +2,10 @@ import copy
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import nn
 from torch.nn import functional as F
+from transformers import AutoModel
 
 from hf_usod.conversion import ConversionError, convert_a2s_checkpoint, convert_checkpoint
 from hf_usod.models.modeling_usod_sce import UsodSceModel
@@ -34,8 +36,10 @@ class Decoder(nn.Module):
         super().__init__()
         self.ad2, self.ad3, self.ad4, self.fusion = Block(512), Block(1024), Block(2048), Block(192)
 
-    def forward(self, stages, size):
+    def forward(self, stages, size, adapter=None):
         maps = [block(x) for block, x in zip((self.ad2, self.ad3, self.ad4), stages[1:])]
+        if adapter is not None:
+            maps[2] = maps[2] + adapter(stages[3])
         maps = [F.interpolate(m, size=stages[0].shape[2:], mode="bilinear", align_corners=True) for m in maps]
         fused = self.fusion(torch.cat(maps, dim=1))
         logits = (fused - fused.mean(dim=(2, 3), keepdim=True)).sum(dim=1, keepdim=True)
@@ -84,6 +88,38 @@ def test_file(state_dict, decoder, resnet_features, images, tmp_path):
     expected = decoder(resnet_features(images), images.shape[-2:])
     torch.testing.assert_close(model(images).logits, expected, atol=1e-4, rtol=1e-4)
     assert processor.image_mean == (0.485, 0.456, 0.406)
+
+
+@pytest.fixture(scope="module")
+def adapter(randomise) -> Block:
+    torch.manual_seed(1)
+    adapter = Block(2048).eval()
+    randomise(adapter)
+    return adapter
+
+
+@torch.no_grad()
+def test_adapter(state_dict, decoder, adapter, resnet_features, images, tmp_path):
+    keys = {f"adapter.{key}": value for key, value in adapter.state_dict().items()}
+    torch.save(state_dict | keys, tmp_path / "transferred.pth")
+    converted = convert_checkpoint(tmp_path / "transferred.pth")
+    stages, size = resnet_features(images), images.shape[-2:]
+    adapted, plain = decoder(stages, size, adapter), decoder(stages, size)
+    torch.testing.assert_close(converted.model(pixel_values=images).logits, adapted, atol=1e-4, rtol=1e-4)
+    with converted.model.disable_adapter():
+        torch.testing.assert_close(converted.model(pixel_values=images).logits, plain, atol=1e-4, rtol=1e-4)
+
+    converted.save_pretrained(tmp_path / "saved")
+    base = AutoModel.from_pretrained(tmp_path / "saved")
+    torch.testing.assert_close(base(images).logits, plain, atol=1e-4, rtol=1e-4)
+    loaded = PeftModel.from_pretrained(base, tmp_path / "saved" / "adapter")
+    torch.testing.assert_close(loaded(pixel_values=images).logits, adapted, atol=1e-4, rtol=1e-4)
+
+
+def test_adapter_of_wrong_keys_raises(state_dict, adapter):
+    keys = {f"adapter.{key}": value for key, value in adapter.state_dict().items() if key != "ad0.0.bias"}
+    with pytest.raises(ConversionError, match=r"missing: conv\.bias"):
+        convert_a2s_checkpoint(state_dict | keys)
 
 
 def _without(key):

@@ -23,7 +23,7 @@ def test_import_is_light():
     code = "import sys, hf_usod; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "hf_usod.models.modeling_usod_sce" in modules
-    heavy = {"timm", "datasets", "peft", "hf_usod.conversion", "hf_usod.training", "hf_usod.evaluation"}
+    heavy = {"timm", "datasets", "hf_usod.conversion", "hf_usod.training", "hf_usod.evaluation"}
     assert not heavy & set(modules)
 
 
