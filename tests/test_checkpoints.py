@@ -1,0 +1,56 @@
+"""The embedded model: small, loadable through every door, and right about the example photos."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, pipeline
+
+import hf_usod
+from hf_usod.evaluation import evaluate_model
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "space" / "examples"
+DATA = Path(os.environ.get("HF_USOD_DATA", ROOT.parent / "shared" / "data"))
+SCORES = ROOT / "results" / "ecssd-dev.json"
+
+
+@pytest.fixture(scope="module")
+def detect():
+    return pipeline("salient-object-detection", model=str(hf_usod.checkpoint_path()), device="cpu")
+
+
+def test_size_and_precision():
+    folder = hf_usod.checkpoint_path()
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 15 * 2**20
+    assert "auto_map" not in json.loads((folder / "config.json").read_text())
+    model = AutoModel.from_pretrained(folder)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "photo, inside, outside",
+    [
+        ("astronaut", [(220, 100)], [(490, 60)]),
+        ("chelsea", [(200, 150), (250, 200)], [(440, 10), (440, 290)]),
+        ("coffee", [(300, 150), (320, 250)], [(10, 10), (590, 390)]),
+        ("motorcycle", [(330, 300), (450, 300)], [(10, 10), (730, 490)]),
+        ("rocket", [(322, 250)], [(20, 20)]),
+    ],
+)
+def test_examples(detect, photo, inside, outside):
+    mask = detect(EXAMPLES / f"{photo}.jpg")["mask"]
+    assert all(mask.getpixel(point) == 255 for point in inside)
+    assert all(mask.getpixel(point) == 0 for point in outside)
+
+
+@pytest.mark.slow
+def test_scores_are_those_in_the_results(detect):
+    folder = DATA / "ECSSD-dev"
+    if not folder.is_dir():
+        pytest.skip(f"{folder}: no such folder; set HF_USOD_DATA to where ECSSD-dev is")
+    expected = json.loads(SCORES.read_text())
+    scores = evaluate_model(detect.model, detect.image_processor, folder / "RGB", folder / "GT", progress=False)
+    assert scores == pytest.approx({name: expected[name] for name in scores}, abs=2e-3)
