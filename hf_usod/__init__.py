@@ -17,13 +17,15 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .adapters import UsodAdapterConfig
-from .models.configuration_usod import UsodSceConfig, backbone_preset
+from .models.configuration_usod import UsodSceConfig, UsodSdConfig, backbone_preset
 from .models.image_processing_usod import UsodImageProcessor
-from .models.modeling_usod_sce import SaliencyOutput, UsodSceModel
+from .models.modeling_usod import SaliencyOutput
+from .models.modeling_usod_sce import UsodSceModel
+from .models.modeling_usod_sd import UsodSdModel
 from .models.pipeline_usod import SalientObjectDetectionPipeline
 
 _CHECKPOINTS = Path(__file__).parent / "checkpoints"
-_MODELS = {UsodSceConfig: UsodSceModel}
+_MODELS = {UsodSceConfig: UsodSceModel, UsodSdConfig: UsodSdModel}
 
 
 def checkpoint_path(name: str = "usod-rgb-lite") -> Path:
@@ -64,6 +66,8 @@ __all__ = [
     "UsodImageProcessor",
     "UsodSceConfig",
     "UsodSceModel",
+    "UsodSdConfig",
+    "UsodSdModel",
     "backbone_preset",
     "checkpoint_path",
 ]

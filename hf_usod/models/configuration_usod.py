@@ -3,6 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, ResNetConfig, TimmBackboneConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.pipelines import PIPELINE_REGISTRY
 
 # Strides 4, 8, 16, 32 of the backbones that ship with a preset.
@@ -12,18 +13,19 @@ _EFFICIENTNET_LITE_STAGES = [1, 2, 3, 4]
 BACKBONE_PRESETS = ("resnet50", "efficientnet-lite0", "efficientnet-lite2")
 
 
-def backbone_preset(name: str) -> PreTrainedConfig:
+def backbone_preset(name: str, stem: bool = False) -> PreTrainedConfig:
     """Configuration of a backbone that yields features at strides 4, 8, 16 and 32.
 
     Args:
         name: one of `BACKBONE_PRESETS`. `"resnet50"` is the paper's; the EfficientNet-Lites are small enough to be
             trained under on a CPU.
+        stem: whether the ResNet yields its stem's output (stride 4) before them, as the full-size detector wants it.
 
     Raises:
         ValueError: for any other name. Other backbones are given as a configuration of their own.
     """
     if name == "resnet50":
-        return ResNetConfig(out_features=list(_RESNET_STAGES))
+        return ResNetConfig(out_features=[*(["stem"] if stem else []), *_RESNET_STAGES])
     if name in BACKBONE_PRESETS:
         timm_name = "tf_" + name.replace("-", "_")
         return TimmBackboneConfig(backbone=timm_name, out_indices=list(_EFFICIENTNET_LITE_STAGES))
@@ -34,7 +36,23 @@ def backbone_preset(name: str) -> PreTrainedConfig:
 
 
 @strict
-class UsodSceConfig(PreTrainedConfig):
+class UsodConfig(PreTrainedConfig):
+    """What the configurations of the salient object detection models share."""
+
+    id2label: dict[int, str] | dict[str, str] | None = None
+
+    def __post_init__(self, **kwargs):
+        if self.id2label is None:  # read by the stock `image-segmentation` pipeline
+            self.id2label = {0: "background", 1: "salient object"}
+            self.label2id = {"background": 0, "salient object": 1}
+        if "salient-object-detection" in PIPELINE_REGISTRY.supported_tasks:
+            # The pipeline of the installed package wins; transformers would ask to trust the repository's.
+            kwargs.pop("custom_pipelines", None)
+        super().__post_init__(**kwargs)
+
+
+@strict
+class UsodSceConfig(UsodConfig):
     r"""
     Configuration of [`UsodSceModel`], the saliency cue extractor (A2S) of "Unified Unsupervised Salient Object
     Detection via Knowledge Transfer" (IJCAI 2024).
@@ -66,16 +84,6 @@ class UsodSceConfig(PreTrainedConfig):
 
     backbone_config: dict | PreTrainedConfig | None = None
     decoder_channels: int = 64
-    id2label: dict[int, str] | dict[str, str] | None = None
-
-    def __post_init__(self, **kwargs):
-        if self.id2label is None:  # read by the stock `image-segmentation` pipeline
-            self.id2label = {0: "background", 1: "salient object"}
-            self.label2id = {"background": 0, "salient object": 1}
-        if "salient-object-detection" in PIPELINE_REGISTRY.supported_tasks:
-            # The pipeline of the installed package wins; transformers would ask to trust the repository's.
-            kwargs.pop("custom_pipelines", None)
-        super().__post_init__(**kwargs)
 
     def validate_decoder_channels(self):
         """Raises a `ValueError` unless the width is positive."""
@@ -83,4 +91,72 @@ class UsodSceConfig(PreTrainedConfig):
             raise ValueError(f"`decoder_channels` must be at least 1, got {self.decoder_channels}.")
 
 
-__all__ = ["BACKBONE_PRESETS", "UsodSceConfig", "backbone_preset"]
+@strict
+class UsodSdConfig(UsodConfig):
+    r"""
+    Configuration of [`UsodSdModel`], the saliency detector of "Unified Unsupervised Salient Object Detection via
+    Knowledge Transfer" (IJCAI 2024): MIDD, two streams with interleaved decoders. The defaults are its full size.
+
+    Args:
+        backbone_config (`PreTrainedConfig` or `dict`, *optional*):
+            Backbone of the RGB stream: any transformers or timm backbone whose last four feature maps are at strides
+            4, 8, 16 and 32. A fifth one before them, at stride 4 (the stem of a ResNet), makes a fifth level of the
+            decoders. Defaults to ResNet-50 with its stem.
+        aux_backbone_config (`PreTrainedConfig` or `dict`, *optional*):
+            Backbone of the auxiliary stream, with as many feature maps, at the same strides. Same default.
+        neck_channels (`list[int]`, *optional*, defaults to `[128, 256, 512, 512]`):
+            What the features at strides 4 to 32 are reduced to, in both streams.
+        fusion_channels (`int`, *optional*, defaults to 128):
+            Width inside the gated fusion blocks.
+        context_channels (`int`, *optional*, defaults to 256):
+            Width inside the global block; its pooled branches have half of it.
+        pool_sizes (`list[int]`, *optional*, defaults to `[13, 9, 5, 1]`):
+            Sides of the adaptive max-pools of the global block.
+        image_mean, image_std (`list[float]`, *optional*, default to ImageNet's):
+            What `pixel_values` are normalised by. An image without auxiliary map serves as its own, in [0, 1], for
+            which the normalisation is undone.
+
+    Example:
+
+    ```python
+    >>> from hf_usod import UsodSdConfig, UsodSdModel
+
+    >>> model = UsodSdModel(UsodSdConfig())
+    ```"""
+
+    model_type = "usod_sd"
+    sub_configs_defaults = {
+        name: SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="resnet",
+            init_kwargs={"out_features": ["stem", *_RESNET_STAGES]},
+        )
+        for name in ("backbone_config", "aux_backbone_config")
+    }
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    aux_backbone_config: dict | PreTrainedConfig | None = None
+    neck_channels: list[int] | None = None
+    fusion_channels: int = 128
+    context_channels: int = 256
+    pool_sizes: list[int] | None = None
+    image_mean: list[float] | None = None
+    image_std: list[float] | None = None
+
+    def __post_init__(self, **kwargs):
+        self.neck_channels = self.neck_channels or [128, 256, 512, 512]
+        self.pool_sizes = self.pool_sizes or [13, 9, 5, 1]
+        self.image_mean = self.image_mean or list(IMAGENET_DEFAULT_MEAN)
+        self.image_std = self.image_std or list(IMAGENET_DEFAULT_STD)
+        super().__post_init__(**kwargs)
+
+    def validate_widths(self):
+        """Raises a `ValueError` unless there are four positive neck widths, and the others are positive and even."""
+        if len(self.neck_channels) != 4 or min(self.neck_channels) < 1:
+            raise ValueError(f"`neck_channels` must be four positive widths, got {self.neck_channels}.")
+        for name in ("fusion_channels", "context_channels"):
+            if getattr(self, name) < 2 or getattr(self, name) % 2:
+                raise ValueError(f"`{name}` must be even and at least 2, got {getattr(self, name)}.")
+
+
+__all__ = ["BACKBONE_PRESETS", "UsodSceConfig", "UsodSdConfig", "backbone_preset"]

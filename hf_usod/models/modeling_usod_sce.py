@@ -1,34 +1,14 @@
 """The saliency cue extractor (SCE, the "A2S" network): saliency from the features of a frozen backbone."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
-from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_usod import UsodSceConfig
-
-
-@dataclass
-class SaliencyOutput(ModelOutput):
-    """
-    Args:
-        logits (`torch.FloatTensor` of shape `(batch_size, 1, height, width)`):
-            Saliency before the sigmoid, at the input's size.
-        side_logits (`tuple(torch.FloatTensor)`, *optional*):
-            Logits of auxiliary outputs, for models that have them.
-        hidden_states (`tuple(torch.FloatTensor)`, *optional*, with `output_hidden_states=True`):
-            The backbone's features at strides 4, 8, 16 and 32.
-    """
-
-    logits: torch.Tensor | None = None
-    side_logits: tuple[torch.Tensor, ...] | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
+from .modeling_usod import SaliencyOutput, UsodPreTrainedModel, resize
 
 
 class UsodSceSqueezeGate(nn.Module):
@@ -53,11 +33,6 @@ class UsodSceProjection(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.gate(F.relu(self.norm(self.conv(features))))
-
-
-def resize(maps: torch.Tensor, size: tuple[int, int] | torch.Size) -> torch.Tensor:
-    """Bilinear, corners aligned, as everywhere in the SCE: `(B, C, H, W)` -> `(B, C, *size)`."""
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
 
 def orient_foreground(logits: torch.Tensor) -> torch.Tensor:
@@ -90,20 +65,9 @@ class UsodSceDecoder(nn.Module):
         return orient_foreground(centred.sum(dim=1, keepdim=True))
 
 
-class UsodScePreTrainedModel(PreTrainedModel):
+class UsodScePreTrainedModel(UsodPreTrainedModel):
     config: UsodSceConfig
-    base_model_prefix = ""
-    main_input_name = "pixel_values"
-    input_modalities = ("image",)
     _no_split_modules = ["UsodSceProjection"]
-
-    def save_pretrained(self, save_directory, *args, **kwargs):
-        """As in transformers; the code saved with the model serves every Auto class that fits, not one alone."""
-        if self.is_remote_code():
-            code = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
-            auto_classes = ("AutoModel", "AutoModelForSemanticSegmentation")
-            self.config.auto_map = (getattr(self.config, "auto_map", None) or {}) | dict.fromkeys(auto_classes, code)
-        return super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -169,4 +133,4 @@ class UsodSceModel(UsodScePreTrainedModel):
         return SaliencyOutput(logits=logits, hidden_states=features if output_hidden_states else None)
 
 
-__all__ = ["SaliencyOutput", "UsodSceModel"]
+__all__ = ["UsodSceModel"]

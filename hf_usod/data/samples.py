@@ -1,0 +1,56 @@
+"""What training and labelling work on: images, each with its auxiliary map if it has one. No masks."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .folders import list_images
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image without ground truth."""
+
+    id: str  # a relative path without suffix, unique among the samples
+    image: Path
+    aux: Path | None = None  # its depth, thermal or flow map; without one the image serves as its own
+
+
+def _names(paths: Sequence[Path], root: Path) -> list[str]:
+    """Relative paths without suffix; with it where images differ in nothing else."""
+    relative = [path.relative_to(root) for path in paths]
+    uses = Counter(path.with_suffix("") for path in relative)
+    return [(path if uses[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix() for path in relative]
+
+
+def list_samples(images: Sequence[str | Path], aux: Sequence[str | Path | None] = ()) -> list[Sample]:
+    """The samples of folders of images, in their order.
+
+    Args:
+        images: folders; their trees are searched. The ids of several folders begin with the folder's place, `0/…`.
+        aux: for each of them the folder with its auxiliary maps, by relative path and stem, or None. An image may have
+            none; that a map belongs to no image is an error.
+
+    Raises:
+        FileNotFoundError: for a folder that does not exist or holds no image.
+        ValueError: if there is not one auxiliary folder for each folder of images, or naming maps without an image.
+    """
+    if aux and len(aux) != len(images):
+        raise ValueError(f"{len(images)} folders of images but {len(aux)} of auxiliary maps; give 'none' for none.")
+    samples: list[Sample] = []
+    for place, (folder, aux_folder) in enumerate(zip(images, aux or [None] * len(images))):
+        paths = list_images(folder)
+        maps: dict[str, Path] = {}
+        if aux_folder is not None:
+            found = list_images(aux_folder)
+            maps = dict(zip(_names(found, Path(aux_folder)), found))
+        names = _names(paths, Path(folder))
+        if orphans := sorted(maps.keys() - set(names)):
+            raise ValueError(
+                f"{aux_folder}: {len(orphans)} of {len(maps)} maps belong to no image in {folder}: "
+                f"{', '.join(orphans[:5])}. Their stems must be the images'."
+            )
+        prefix = f"{place}/" if len(images) > 1 else ""
+        samples += [Sample(prefix + name, path, maps.get(name)) for name, path in zip(names, paths)]
+    return samples

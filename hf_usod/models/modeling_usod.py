@@ -1,0 +1,47 @@
+"""What the salient object detection models share: their output, their resizing, their base class."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class SaliencyOutput(ModelOutput):
+    """
+    Args:
+        logits (`torch.FloatTensor` of shape `(batch_size, 1, height, width)`):
+            Saliency before the sigmoid, at the input's size.
+        side_logits (`tuple(torch.FloatTensor)`, *optional*):
+            Logits of auxiliary outputs, for models that have them.
+        hidden_states (`tuple(torch.FloatTensor)`, *optional*, with `output_hidden_states=True`):
+            The backbone's features at strides 4, 8, 16 and 32.
+    """
+
+    logits: torch.Tensor | None = None
+    side_logits: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+
+
+def resize(maps: torch.Tensor, size: tuple[int, int] | torch.Size) -> torch.Tensor:
+    """Bilinear, corners aligned, as within the method's networks: `(B, C, H, W)` -> `(B, C, *size)`."""
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+
+
+class UsodPreTrainedModel(PreTrainedModel):
+    base_model_prefix = ""
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As in transformers; the code saved with the model serves every Auto class that fits, not one alone."""
+        if self.is_remote_code():
+            code = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
+            auto_classes = ("AutoModel", "AutoModelForSemanticSegmentation")
+            self.config.auto_map = (getattr(self.config, "auto_map", None) or {}) | dict.fromkeys(auto_classes, code)
+        return super().save_pretrained(save_directory, *args, **kwargs)
+
+
+__all__ = ["SaliencyOutput", "UsodPreTrainedModel"]

@@ -1,0 +1,222 @@
+"""The saliency detector (SD): MIDD, two streams whose features meet in two interleaved decoders."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoBackbone
+from transformers import initialization as init
+from transformers.backbone_utils import load_backbone
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_usod import UsodSdConfig
+from .modeling_usod import SaliencyOutput, UsodPreTrainedModel, resize
+
+
+class UsodSdConvNormAct(nn.Module):
+    """Conv-BN-ReLU ("CBR"): `(B, C_in, H, W)` -> `(B, C_out, H, W)`.
+
+    The convolution's bias, which the norm takes out again, is there because the authors' has one.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.norm(self.conv(features)))
+
+
+class UsodSdChannelAttention(nn.Module):
+    """CA: x * sigmoid(mlp(avgpool x) + mlp(maxpool x)), for `(B, C, H, W)`."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, channels // 2, kernel_size=1)
+        self.excite = nn.Conv2d(channels // 2, channels, kernel_size=1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        pooled = (features.mean(dim=(2, 3), keepdim=True), features.amax(dim=(2, 3), keepdim=True))
+        average, maximum = (self.excite(F.relu(self.squeeze(p))) for p in pooled)
+        return features * (average + maximum).sigmoid()
+
+
+class UsodSdGlobalInfo(nn.Module):
+    """G(f4_rgb, f4_aux): what both streams see as a whole, `(B, C, h, w)` twice -> `(B, C, h, w)`.
+
+    The module that a task adapter runs in parallel to: G + Ga.
+    """
+
+    def __init__(self, config: UsodSdConfig):
+        super().__init__()
+        deep, context = config.neck_channels[-1], config.context_channels
+        self.attention = UsodSdChannelAttention(2 * deep)
+        self.reduction = UsodSdConvNormAct(2 * deep, context, kernel_size=3)
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveMaxPool2d(size), nn.Conv2d(context, context // 2, 1, bias=False), nn.ReLU())
+            for size in config.pool_sizes
+        )
+        self.fusion = UsodSdConvNormAct(context + len(config.pool_sizes) * (context // 2), deep, kernel_size=1)
+
+    def forward(self, deep: torch.Tensor, aux_deep: torch.Tensor) -> torch.Tensor:
+        context = self.reduction(self.attention(torch.cat([deep, aux_deep], dim=1)))
+        pooled = [resize(branch(context), context.shape[-2:]) for branch in self.branches]
+        return self.fusion(torch.cat([context, *pooled], dim=1))
+
+
+class UsodSdFusionBlock(nn.Module):
+    """GFB(a, b, f, g): brings two deeper maps and the global block's `g` to the place of the features `f`.
+
+    Args:
+        in_channels: of `a` and `b` together.
+        channels: of `f`, and of what comes out.
+    """
+
+    def __init__(self, in_channels: int, channels: int, config: UsodSdConfig):
+        super().__init__()
+        width = config.fusion_channels
+        self.deeper_attention = UsodSdChannelAttention(in_channels)
+        self.deeper = UsodSdConvNormAct(in_channels, width, kernel_size=3)
+        self.attention = UsodSdChannelAttention(channels)
+        self.current = UsodSdConvNormAct(channels, width, kernel_size=3)
+        self.context = UsodSdConvNormAct(config.neck_channels[-1], width, kernel_size=3)
+        self.output = UsodSdConvNormAct(width, channels, kernel_size=3)
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor, features: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        size = features.shape[-2:]
+        deeper = self.deeper(resize(self.deeper_attention(torch.cat([a, b], dim=1)), size))
+        current = self.current(self.attention(features))
+        return self.output(deeper + current + self.context(resize(context, size)))
+
+
+class UsodSdDecoder(nn.Module):
+    """Two decoders, one led by either stream, that exchange their maps at every level.
+
+    Args:
+        channels: of the levels of a stream, from the finest to the deepest.
+    """
+
+    def __init__(self, channels: list[int], config: UsodSdConfig):
+        super().__init__()
+        *levels, deep = channels
+        self.global_info = UsodSdGlobalInfo(config)
+        # At each level but the deepest, from deep to fine: a block of the RGB decoder and one of the auxiliary decoder
+        deeper = [deep, *reversed(levels)]
+        self.rgb_blocks, self.aux_blocks = (
+            nn.ModuleList(UsodSdFusionBlock(2 * d, c, config) for d, c in zip(deeper, reversed(levels)))
+            for _ in range(2)
+        )
+        self.attention = UsodSdChannelAttention(2 * levels[0])
+        self.score = nn.Conv2d(2 * levels[0], 1, kernel_size=1)
+        self.rgb_score = nn.Conv2d(levels[0], 1, kernel_size=1)
+        self.aux_score = nn.Conv2d(levels[0], 1, kernel_size=1)
+        self.global_score = nn.Conv2d(deep, 1, kernel_size=1)
+
+    def forward(
+        self, features: list[torch.Tensor], aux_features: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits: fused, of the RGB decoder, of the auxiliary decoder (all at stride 4), of the global block."""
+        context = self.global_info(features[-1], aux_features[-1])
+        rgb = aux = context
+        rgb_partner, aux_partner = aux_features[-1], features[-1]  # d1 = GFB(g, f4_aux, …), d2 = GFB(g, f4_rgb, …)
+        for rgb_block, aux_block, f_rgb, f_aux in zip(
+            self.rgb_blocks, self.aux_blocks, features[-2::-1], aux_features[-2::-1]
+        ):
+            rgb, aux = rgb_block(rgb, rgb_partner, f_rgb, context), aux_block(aux, aux_partner, f_aux, context)
+            rgb_partner, aux_partner = aux, rgb
+        fused = self.score(self.attention(torch.cat([rgb, aux], dim=1)))
+        return fused, self.rgb_score(rgb), self.aux_score(aux), self.global_score(context)
+
+
+class UsodSdPreTrainedModel(UsodPreTrainedModel):
+    config: UsodSdConfig
+    _no_split_modules = ["UsodSdGlobalInfo", "UsodSdFusionBlock"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)  # norms
+        if isinstance(module, nn.Conv2d):
+            init.normal_(module.weight, std=0.01)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+
+
+class UsodSdModel(UsodSdPreTrainedModel):
+    """
+    The saliency detector of "Unified Unsupervised Salient Object Detection via Knowledge Transfer" (IJCAI 2024),
+    stage 2: MIDD (TIP 2021), for an image and its auxiliary map (depth, thermal, optical flow).
+
+    Raises:
+        ValueError: if a backbone of the configuration yields neither four nor five feature maps, or the two streams
+            do not fit.
+    """
+
+    def __init__(self, config: UsodSdConfig):
+        super().__init__(config)
+        self.backbone = load_backbone(config)
+        self.aux_backbone = AutoBackbone.from_config(config.aux_backbone_config)
+        channels, aux_channels = list(self.backbone.channels), list(self.aux_backbone.channels)
+        if len(channels) not in (4, 5) or len(aux_channels) != len(channels):
+            raise ValueError(
+                "Both backbones must yield four feature maps, at strides 4, 8, 16 and 32, or five, the stem's before "
+                f"them; they yield {len(channels)} and {len(aux_channels)}. Set their `out_features` or `out_indices`."
+            )
+        stem = channels[:-4]
+        if stem != aux_channels[:-4]:
+            raise ValueError(f"The stems of both backbones must be equally wide, got {stem} and {aux_channels[:-4]}.")
+        self.neck, self.aux_neck = (
+            nn.ModuleList(UsodSdConvNormAct(c, n, kernel_size=1) for c, n in zip(widths[-4:], config.neck_channels))
+            for widths in (channels, aux_channels)
+        )
+        self.decoder = UsodSdDecoder([*stem, *config.neck_channels], config)
+        self.post_init()
+
+    def to_unit_range(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Normalised images as RGB in [0, 1]: the auxiliary input of images that have none."""
+        mean, std = (pixel_values.new_tensor(v).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std))
+        return pixel_values * std + mean
+
+    @staticmethod
+    def _levels(backbone: nn.Module, neck: nn.ModuleList, images: torch.Tensor) -> list[torch.Tensor]:
+        """The stem's features, if the backbone yields them, and the reduced ones at strides 4 to 32."""
+        features = list(backbone(images).feature_maps)
+        return features[:-4] + [reduce(f) for reduce, f in zip(neck, features[-4:])]
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        aux_pixel_values: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> SaliencyOutput:
+        r"""
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`):
+                Images, normalised by [`UsodImageProcessor`]. Any size of at least 32 pixels.
+            aux_pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`, *optional*):
+                Depth, thermal or flow maps in [0, 1], not normalised. Without, the image itself is used.
+            output_hidden_states (`bool`, *optional*):
+                Whether to return the levels of the RGB stream, from fine to deep.
+
+        Example:
+
+        ```python
+        >>> model = AutoModel.from_pretrained(checkpoint)
+        >>> processor = AutoImageProcessor.from_pretrained(checkpoint)
+        >>> outputs = model(**processor(image, aux_images=depth, return_tensors="pt"))
+        >>> saliency = processor.post_process_saliency(outputs, target_sizes=[(image.height, image.width)])[0]
+        ```"""
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if aux_pixel_values is None:
+            aux_pixel_values = self.to_unit_range(pixel_values)
+        features = self._levels(self.backbone, self.neck, pixel_values)
+        fused, *side = self.decoder(features, self._levels(self.aux_backbone, self.aux_neck, aux_pixel_values))
+        logits = F.interpolate(fused, size=pixel_values.shape[-2:], mode="bilinear", align_corners=False)
+        return SaliencyOutput(
+            logits=logits, side_logits=tuple(side), hidden_states=tuple(features) if output_hidden_states else None
+        )
+
+
+__all__ = ["UsodSdModel"]
