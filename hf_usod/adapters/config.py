@@ -8,7 +8,7 @@ from peft.utils import PeftType
 # Lower-cased and followed by "_", it is the prefix of the adapter's weights: transformers' `load_adapter` relies on it.
 ADAPTER_TYPE = "USOD_ADAPTER"
 ADAPTER_PREFIX = ADAPTER_TYPE.lower() + "_"
-INIT_WEIGHTS = ("random", "copy")
+INIT_WEIGHTS = ("random", "copy", "zero")
 
 
 def _add_peft_type(name: str) -> None:
@@ -35,7 +35,10 @@ class UsodAdapterConfig(PeftConfig):
 
     target_modules: list[str] | set[str] | str | None = field(
         default=None,
-        metadata={"help": "Modules T, by name or as a regular expression; by default the deep projection of the SCE."},
+        metadata={
+            "help": "Modules T, by name or as a regular expression; by default the deep projection of an SCE and the "
+            "global block of an SD."
+        },
     )
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to leave out."})
     modules_to_save: list[str] | None = field(
@@ -43,7 +46,10 @@ class UsodAdapterConfig(PeftConfig):
     )
     init_weights: str = field(
         default="random",
-        metadata={"help": "'random': as a fresh module of its kind (the paper's). 'copy': as T."},
+        metadata={
+            "help": "'random': as a fresh module of its kind (the paper's). 'copy': as T. 'zero': as T, but times a "
+            "learned scalar that starts at 0, so that the model starts exactly as it was."
+        },
     )
 
     def __post_init__(self):

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 
+import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch.utils._pytree import tree_map
@@ -13,13 +14,18 @@ from .config import UsodAdapterConfig
 class UsodAdapterLayer(nn.Module, BaseTunerLayer):
     """A frozen module T with trained modules Ta in parallel, one an adapter; the outputs of the active ones are added.
 
-    T may be any module and return any structure of tensors. It stays in evaluation mode, so that the running
-    statistics of its batch norms never move; those of Ta are trained, and saved with it.
+    T may be any module, of any inputs, and return any structure of tensors. It stays in evaluation mode, so that the
+    running statistics of its batch norms never move; those of Ta are trained, and saved with it.
+
+    An adapter that was initialised to "zero" has a scalar s: T(F) + s Ta(F), s = 0 at first. Zero weights within Ta
+    would do no such thing: before a ReLU they get no gradient, ever. Here s gets one at the first step, as Ta starts as
+    a copy of T, and Ta's weights get theirs from the second step on.
     """
 
-    adapter_layer_names = ("usod_adapter_modules",)
+    adapter_layer_names = ("usod_adapter_modules", "usod_adapter_scales")
     base_layer: nn.Module
     usod_adapter_modules: nn.ModuleDict
+    usod_adapter_scales: nn.ParameterDict
     active_adapters: list[str]  # this and the next: BaseTunerLayer's
     set_adapter: Callable[..., None]
 
@@ -27,6 +33,7 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
         super().__init__()
         self.base_layer = base_layer
         self.usod_adapter_modules = nn.ModuleDict()
+        self.usod_adapter_scales = nn.ParameterDict()
         self.merged_adapters: list[str] = []
         self.update_layer(adapter_name, config)
         self.train(base_layer.training)
@@ -38,6 +45,9 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
             for layer in module.modules():
                 if callable(reset := getattr(layer, "reset_parameters", None)):
                     reset()
+        if config.init_weights == "zero":
+            like = next(module.parameters())
+            self.usod_adapter_scales[adapter_name] = nn.Parameter(torch.zeros((), dtype=like.dtype, device=like.device))
         self.usod_adapter_modules[adapter_name] = module.train(self.training)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
@@ -59,5 +69,8 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
         for name in self.active_adapters:
             if name in self.usod_adapter_modules:
                 addition = self.usod_adapter_modules[name](*args, **kwargs)
-                output = tree_map(lambda a, b: a + b, output, addition)
+                if name in self.usod_adapter_scales:
+                    scale = self.usod_adapter_scales[name]
+                    addition = tree_map(scale.mul, addition)
+                output = tree_map(torch.add, output, addition)
         return output

@@ -9,12 +9,23 @@ from .config import ADAPTER_PREFIX, UsodAdapterConfig
 from .layer import UsodAdapterLayer
 
 
+def _keep_statistics(norm: nn.modules.batchnorm._NormBase, inputs: tuple) -> None:
+    """Before each forward pass of a batch norm of the base: evaluation mode, as long as it is frozen.
+
+    A hook, and not a `train` of our own, because after `model.add_adapter` nothing of PEFT is around the model, and
+    `model.train()` is then the model's.
+    """
+    if norm.weight is None or not norm.weight.requires_grad:
+        norm.eval()
+
+
 class UsodAdapterModel(BaseTuner):
     """A model with task adapters; made by `get_peft_model`, `PeftModel.from_pretrained` or `model.load_adapter`."""
 
     prefix = ADAPTER_PREFIX
     tuner_layer_cls = UsodAdapterLayer
-    target_module_mapping = {"usod_sce": ["deep_projection"]}  # what is adapted unless `target_modules` says otherwise
+    # What is adapted unless `target_modules` says otherwise
+    target_module_mapping = {"usod_sce": ["deep_projection"], "usod_sd": ["global_info"]}
 
     def _prepare_model(self, peft_config: UsodAdapterConfig, model: nn.Module) -> None:
         names = [name for name, _ in model.named_modules() if name and check_target_module_exists(peft_config, name)]
@@ -37,16 +48,13 @@ class UsodAdapterModel(BaseTuner):
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         setattr(parent, child_name, new_module)  # the default copies a `.weight`, which T need not have
 
-    def train(self, mode: bool = True):
-        """As usual, but that the batch norms of the frozen model keep their statistics."""
-        super().train(mode)
-        for name, module in self.model.named_modules():
-            if isinstance(module, nn.modules.batchnorm._NormBase) and self.prefix not in name:
-                module.eval()
-        return self
-
     def _post_injection_hook(self, model: nn.Module, config: UsodAdapterConfig, adapter_name: str) -> None:
-        self.train(model.training)
+        adapted = [f"{name}." for name, module in model.named_modules() if isinstance(module, UsodAdapterLayer)]
+        for name, module in model.named_modules():
+            if not isinstance(module, nn.modules.batchnorm._NormBase) or name.startswith(tuple(adapted)):
+                continue
+            if _keep_statistics not in module._forward_pre_hooks.values():
+                module.register_forward_pre_hook(_keep_statistics)
 
     def _check_merge_allowed(self) -> None:
         raise ValueError("Parallel adapters cannot be merged into the model. `unload()` takes them out.")
@@ -56,5 +64,5 @@ class UsodAdapterModel(BaseTuner):
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
-        # The default takes the name out before `.weight` only; Ta has modules below it.
-        return re.sub(rf"(\.usod_adapter_modules)\.{re.escape(adapter_name)}(?=\.|$)", r"\1", key)
+        # The default takes the name out before `.weight` only; Ta has modules below it, and the scalar nothing.
+        return re.sub(rf"(\.usod_adapter_(?:modules|scales))\.{re.escape(adapter_name)}(?=\.|$)", r"\1", key)

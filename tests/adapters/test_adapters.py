@@ -2,16 +2,19 @@
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import ResNetConfig
+from torch import nn
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel, ResNetConfig
+from transformers.modeling_outputs import ModelOutput
 
 from hf_usod import UsodSceConfig, UsodSceModel
 from hf_usod.adapters import UsodAdapterConfig
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder with a model."""
     backbone = ResNetConfig(
         embedding_size=8,
         hidden_sizes=[8, 8, 16, 16],
@@ -19,7 +22,15 @@ def model():
         layer_type="basic",
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
-    return UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8)).eval()
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("base")
+    UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def model(base):
+    return UsodSceModel.from_pretrained(base)
 
 
 @pytest.fixture
@@ -27,12 +38,82 @@ def images():
     return torch.randn(2, 3, 64, 64)
 
 
+class _Block(nn.Module):
+    """As the detector's global block: two inputs, and a batch norm within."""
+
+    def __init__(self, channels: int = 4):
+        super().__init__()
+        self.conv = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, rgb, aux):
+        return self.norm(self.conv(torch.cat([rgb, aux], dim=1))).relu()
+
+
+class _DetectorConfig(PretrainedConfig):
+    model_type = "usod_sd"
+
+
+class _Detector(PreTrainedModel):
+    """Of a detector what matters here: a stem with a batch norm, and the block that adapters sit on by default."""
+
+    config_class = _DetectorConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.global_info = _Block()
+        self.post_init()
+
+    def forward(self, pixel_values, aux_pixel_values):
+        return ModelOutput(logits=self.global_info(self.stem(pixel_values), self.stem(aux_pixel_values)))
+
+
+@pytest.fixture
+def detector():
+    return _Detector(_DetectorConfig()).eval()
+
+
 def logits(model, images):
     with torch.no_grad():
         return model(pixel_values=images).logits
 
 
-def test_output_is_the_sum_of_both_modules(model, images):
+def detected(model, images):
+    with torch.no_grad():
+        return model(images, images.flip(0)).logits
+
+
+def train(model, images, steps=3, rate=0.1, mode=True):
+    """A few steps of gradient descent; returns the losses."""
+    model.train(mode)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], rate)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = model(pixel_values=images).logits.sigmoid().square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    model.eval()
+    return losses
+
+
+def close(a, b):
+    """Equal but for the last bits, which convolutions take from where in memory their weights lie."""
+    return torch.allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def buffers(model):
+    """The base's batch norm statistics."""
+    return {
+        name.replace("base_layer.", ""): tensor.clone()
+        for name, tensor in model.named_buffers()
+        if "usod_adapter_" not in name
+    }
+
+
+def test_output_is_the_sum_of_both_modules(model):
     projection = model.decoder.deep_projection
     adapted = get_peft_model(model, UsodAdapterConfig())
     layer = model.decoder.deep_projection
@@ -44,15 +125,11 @@ def test_output_is_the_sum_of_both_modules(model, images):
     assert len(trained) == 6 and all("deep_projection.usod_adapter_modules" in name for name in trained)
 
 
-def test_training_and_disabling_gives_the_base_back(model, images):
+@pytest.mark.parametrize("init_weights", ["random", "copy", "zero"])
+def test_training_and_disabling_gives_the_base_back(model, images, init_weights):
     before = logits(model, images)
-    adapted = get_peft_model(model, UsodAdapterConfig()).train()
-    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], 0.1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        adapted(pixel_values=images).logits.sigmoid().square().mean().backward()
-        optimizer.step()
-    adapted.eval()
+    adapted = get_peft_model(model, UsodAdapterConfig(init_weights=init_weights))
+    train(adapted, images)
     assert not torch.equal(logits(adapted, images), before)
     with adapted.disable_adapter():
         assert torch.equal(logits(adapted, images), before)
@@ -65,23 +142,59 @@ def test_copy_doubles_the_module(model):
     assert torch.equal(model.decoder.deep_projection(features), 2 * projection(features))
 
 
-def test_save_and_load(model, images, tmp_path):
-    model.save_pretrained(tmp_path / "base")
-    adapted = get_peft_model(model, UsodAdapterConfig()).eval()
+def test_zero_starts_as_the_base_and_learns(model, images):
+    before = logits(model, images)
+    adapted = get_peft_model(model, UsodAdapterConfig(init_weights="zero"))
+    assert torch.equal(logits(adapted, images), before)
+    layer = model.decoder.deep_projection
+    scale, weights = layer.usod_adapter_scales["default"], layer.usod_adapter_modules["default"].conv.weight
+    start = weights.clone()
+    losses = train(adapted, images, steps=1)
+    assert scale.grad != 0 and scale != 0  # it moves at the first step,
+    assert weights.grad.abs().max() == 0 and torch.equal(weights, start)
+    losses += train(adapted, images, steps=9)
+    assert weights.grad.abs().max() > 0 and not torch.equal(weights, start)  # and with it, then, all of Ta
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("init_weights, tensors", [("random", 6), ("copy", 6), ("zero", 7)])
+def test_save_and_load_through_every_door(model, base, images, tmp_path, init_weights, tensors):
+    adapted = get_peft_model(model, UsodAdapterConfig(init_weights=init_weights))
+    train(adapted, images)
     expected = logits(adapted, images)
-    adapted.save_pretrained(tmp_path / "adapter")
+    folder = str(tmp_path / "adapter")
+    adapted.save_pretrained(folder)
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
-    assert len(saved) == 6 and all("deep_projection.usod_adapter_modules." in name for name in saved)
+    assert len(saved) == tensors and all("deep_projection.usod_adapter_" in name for name in saved)
 
-    fresh = UsodSceModel.from_pretrained(tmp_path / "base").eval()
-    assert torch.equal(logits(PeftModel.from_pretrained(fresh, tmp_path / "adapter").eval(), images), expected)
+    fresh = UsodSceModel.from_pretrained(base)
+    assert close(logits(PeftModel.from_pretrained(fresh, folder).eval(), images), expected)
 
-    fresh = UsodSceModel.from_pretrained(tmp_path / "base").eval()
-    base = logits(fresh, images)
-    fresh.load_adapter(str(tmp_path / "adapter"))
-    assert torch.equal(logits(fresh.eval(), images), expected)
+    fresh = UsodSceModel.from_pretrained(base).eval()
+    plain = logits(fresh, images)
+    fresh.load_adapter(folder)
+    assert close(logits(fresh.eval(), images), expected)
     fresh.disable_adapters()
-    assert torch.equal(logits(fresh, images), base)
+    assert torch.equal(logits(fresh, images), plain)
+    fresh.enable_adapters()
+    assert close(logits(fresh, images), expected)
+
+    assert close(logits(AutoModel.from_pretrained(folder), images), expected)  # the base by the adapter's word
+
+
+def test_half_precision_files_are_computed_with_in_single(model, base, images, tmp_path):
+    adapted = get_peft_model(model, UsodAdapterConfig(init_weights="zero"))
+    train(adapted, images)
+    expected = logits(adapted, images)
+    adapted.half().save_pretrained(tmp_path / "adapter")
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float16}
+    fresh = UsodSceModel.from_pretrained(base, dtype=torch.float32)
+    fresh.load_adapter(str(tmp_path / "adapter"))
+    wrapped = PeftModel.from_pretrained(UsodSceModel.from_pretrained(base), tmp_path / "adapter")
+    for loaded in (fresh, wrapped, AutoModel.from_pretrained(tmp_path / "adapter")):
+        assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+        assert torch.allclose(logits(loaded.eval(), images), expected, atol=1e-2)
 
 
 def test_several_adapters(model, images):
@@ -95,18 +208,113 @@ def test_several_adapters(model, images):
     adapted.delete_adapter("aerial")
     adapted.set_adapter("video")
     assert torch.equal(logits(adapted, images), outputs["video"])
+    assert torch.equal(logits(adapted.unload(), images), logits(model, images))
+
+
+def test_the_methods_of_transformers(model, images, tmp_path):
+    plain = logits(model, images)
+    model.add_adapter(UsodAdapterConfig(init_weights="zero"), "steel")
+    assert model.active_adapters() == ["steel"]
+    train(model, images)
+    model.add_adapter(UsodAdapterConfig(), "aerial")
+    assert model.active_adapters() == ["aerial"]
+    outputs = {}
+    for name in ("steel", "aerial"):
+        model.set_adapter(name)
+        trained = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+        assert trained and all(f".{name}" in key for key in trained)
+        outputs[name] = logits(model, images)
+    assert not torch.equal(outputs["steel"], outputs["aerial"])
+    model.set_adapter("steel")
+    model.save_pretrained(tmp_path / "steel")
+    names = {file.name for file in (tmp_path / "steel").iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json"} <= names and "model.safetensors" not in names
+    assert len(load_file(tmp_path / "steel" / "adapter_model.safetensors")) == 7
+
+    model.delete_adapter("aerial")
+    assert model.active_adapters() == ["steel"]
+    assert torch.equal(logits(model, images), outputs["steel"])
+    model.delete_adapter("steel")
+    assert torch.equal(logits(model, images), plain)
+    with pytest.raises(ValueError, match="No adapter loaded"):
+        model.set_adapter("steel")
+    model.load_adapter(str(tmp_path / "steel"), "again")
+    assert close(logits(model, images), outputs["steel"])
+
+
+@pytest.mark.parametrize("door", ["peft", "transformers"])
+def test_statistics_of_the_base_never_move(detector, images, door, tmp_path):
+    before, statistics = detected(detector, images), buffers(detector)
+    config = UsodAdapterConfig(init_weights="zero")
+    if door == "peft":
+        adapted = get_peft_model(detector, config)
+    else:
+        detector.add_adapter(config)
+        adapted = detector
+    adapted.train()
+    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], 0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        adapted(images, images.flip(0)).logits.square().mean().backward()
+        optimizer.step()
+    adapted.eval()
+    assert all(torch.equal(tensor, statistics[name]) for name, tensor in buffers(detector).items())
+    own = detector.global_info.usod_adapter_modules["default"].norm
+    assert not torch.equal(own.running_mean, detector.global_info.base_layer.norm.running_mean)
+    after = detected(adapted, images)
+    adapted.save_pretrained(tmp_path / door)
+    assert {name.split("usod_adapter_")[1] for name in load_file(tmp_path / door / "adapter_model.safetensors")} == {
+        "scales",
+        "modules.conv.weight",
+        *(f"modules.norm.{n}" for n in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")),
+    }
+    for layer in detector.modules():
+        if isinstance(layer, type(detector.global_info)):
+            layer.enable_adapters(False)
+    assert torch.equal(detected(adapted, images), before)
+
+    fresh = _Detector(_DetectorConfig()).eval()
+    base = {name.replace("base_layer.", ""): value for name, value in detector.state_dict().items()}
+    fresh.load_state_dict({name: value for name, value in base.items() if "usod_adapter_" not in name})
+    fresh.load_adapter(str(tmp_path / door))
+    assert close(detected(fresh.eval(), images), after)
+
+
+def test_unfrozen_batch_norms_train_again(detector, images):
+    detector.add_adapter(UsodAdapterConfig())
+    detector.delete_adapter("default")
+    detector.requires_grad_(True).train()
+    statistics = buffers(detector)
+    detector(images, images)
+    assert not torch.equal(detector.stem[1].running_mean, statistics["stem.1.running_mean"])
+
+
+def test_lora_on_the_same_module(model, images, tmp_path):
+    """PEFT's own, as an alternative to compare with."""
+    before = logits(model, images)
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["deep_projection.conv"]))
+    assert torch.equal(logits(adapted, images), before)
+    train(adapted, images, mode=False)  # LoRA does not keep the base's batch norms still
+    expected = logits(adapted, images)
+    assert not torch.equal(expected, before)
+    adapted.save_pretrained(tmp_path)
+    with adapted.disable_adapter():
+        assert torch.equal(logits(adapted, images), before)
+    loaded = PeftModel.from_pretrained(adapted.unload(), tmp_path).eval()
+    assert close(logits(loaded, images), expected)
 
 
 def test_merging_says_why_not(model):
     adapted = get_peft_model(model, UsodAdapterConfig())
-    with pytest.raises(ValueError, match="cannot be merged"):
-        adapted.merge_and_unload()
+    for merge in (adapted.merge_and_unload, adapted.merge_adapter):
+        with pytest.raises(ValueError, match="cannot be merged"):
+            merge()
 
 
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"init_weights": "zeros"}, "must be one of random, copy"),
+        ({"init_weights": "zeros"}, "must be one of random, copy, zero"),
         ({"target_modules": ["decoder", "deep_projection"]}, "must not lie in one another"),
     ],
 )
