@@ -1,6 +1,7 @@
 """Writing files so that there is never half a file."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,3 +18,23 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_folder_aside(path: Path, write: Callable[[Path], object]) -> None:
+    """Has `write` fill a new folder beside `path`, then renames it: `path` is whole or absent.
+
+    What an earlier try left beside it is removed first, so that one process at a time may do this.
+
+    Raises:
+        FileExistsError: if `path` exists.
+    """
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path}: exists. Choose another folder.")
+    aside = path.with_name(f"{path.name}.writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        write(aside)
+        os.rename(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
