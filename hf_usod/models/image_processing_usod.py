@@ -1,4 +1,4 @@
-"""Image processor of the salient object detection models: photos in, saliency maps at the photo's size out."""
+"""Image processor of the salient object detection models: photos and their auxiliary maps in, saliency maps out."""
 
 from pathlib import Path
 
@@ -6,14 +6,18 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch.nn import functional as F
+from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
     ChannelDimension,
     PILImageResampling,
+    SizeDict,
     infer_channel_dimension_format,
 )
+
+AUX_PROPORTION_TOLERANCE = 0.05
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -35,6 +39,27 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def to_aux_rgb(image: Image.Image) -> Image.Image:
+    """Any auxiliary map (depth, thermal, optical flow) as 8-bit RGB.
+
+    8-bit maps are pictures and taken as `to_rgb` takes them, flow and thermal in colour among them. 16-bit, 32-bit and
+    float ones of one channel are measurements in the unit of their sensor, millimetres or kelvins, and are scaled by
+    their own range: lowest value black, highest white; a constant map is black. What was not measured does not count
+    in the range: NaN and, in a map without negative values, 0 become black, infinity white.
+
+    Whether near is dark or bright is left as it is.
+    """
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return to_rgb(image)
+    values = np.asarray(image).astype(np.float64)
+    measured = values[np.isfinite(values)]
+    if (positive := measured[measured > 0]).size and measured.min() >= 0:
+        measured = positive
+    low, high = (measured.min(), measured.max()) if measured.size else (0.0, 0.0)
+    unit = np.nan_to_num(((values - low) / (high - low or 1.0)).clip(0, 1))
+    return Image.fromarray((unit * 255).round().astype(np.uint8)).convert("RGB")
+
+
 def read_image(path: str | Path) -> Image.Image:
     """Opens an image file as 8-bit RGB in the orientation its EXIF tag asks for.
 
@@ -42,13 +67,69 @@ def read_image(path: str | Path) -> Image.Image:
         FileNotFoundError: if there is no such file.
         ValueError: naming the file, if it is no image, of a kind Pillow cannot read, or cut short.
     """
+    return _read(path, to_rgb)
+
+
+def read_aux(path: str | Path) -> Image.Image:
+    """As `read_image`, of an auxiliary map: see `to_aux_rgb` for what becomes of 16-bit and float files."""
+    return _read(path, to_aux_rgb)
+
+
+def check_aux(
+    image_size: tuple[int, int],
+    aux_size: tuple[int, int],
+    image_name: str | Path | None = None,
+    aux_name: str | Path | None = None,
+) -> None:
+    """Checks that an auxiliary map belongs to its image: it may be smaller or larger, but not of other proportions.
+
+    Args:
+        image_size, aux_size: `(width, height)`.
+        image_name, aux_name: their files, if they have any. The files' stems must then be the same.
+
+    Raises:
+        ValueError: naming both, if the proportions differ by more than 5% (and a pixel), or the stems do.
+    """
+    image = f"the image{'' if image_name is None else f' {image_name}'}"
+    aux = f"The auxiliary map{'' if aux_name is None else f' {aux_name}'}"
+    (width, height), (aux_width, aux_height) = image_size, aux_size
+    expected = aux_height * width / height
+    if abs(aux_width - expected) > max(1, AUX_PROPORTION_TOLERANCE * expected):
+        raise ValueError(
+            f"{aux} is {aux_width} x {aux_height} and cannot belong to {image} of {width} x {height}: their "
+            "proportions differ."
+        )
+    if image_name is not None and aux_name is not None and Path(image_name).stem != Path(aux_name).stem:
+        raise ValueError(
+            f"{aux} does not have the name of {image}. If they do belong together, open them and pass what they hold."
+        )
+
+
+def _read(path: str | Path, convert) -> Image.Image:
     try:
         with Image.open(path) as image:
-            return to_rgb(ImageOps.exif_transpose(image))
+            return convert(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def _is_local(source) -> bool:
+    return isinstance(source, Path) or (
+        isinstance(source, str) and not source.startswith(("http://", "https://", "data:"))
+    )
+
+
+def _as_hwc(array: np.ndarray, layout: str | ChannelDimension | None = None) -> np.ndarray:
+    """`(H, W)`, `(H, W, C)` or `(C, H, W)` as `(H, W)` or, with three or four channels, `(H, W, C)`."""
+    if array.ndim == 3:
+        layout = layout or infer_channel_dimension_format(array, num_channels=(1, 3, 4))
+        if layout == ChannelDimension.FIRST:
+            array = np.moveaxis(array, 0, -1)
+        if array.shape[-1] == 1:
+            array = array[..., 0]
+    return np.ascontiguousarray(array)
 
 
 def _to_uint8(image: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -80,6 +161,9 @@ class UsodImageProcessor(PilBackend):
     Images are paths, PIL images, numpy arrays or torch tensors, `(H, W)`, `(H, W, C)` or `(C, H, W)` with 1, 3 or 4
     channels, alone or in a list. 8-bit, 16-bit and float ([0, 1]) images of the same content give the same result.
     `image_mean` and `image_std` are the backbone's: ImageNet's by default, 0.5 for the EfficientNet-Lites.
+
+    Auxiliary maps (depth, thermal, optical flow) are resized the same way and stay in [0, 1], not normalised. In 16-bit
+    and float ones of one channel the range is the map's own (see `to_aux_rgb`).
     """
 
     model_input_names = ["pixel_values"]
@@ -94,12 +178,29 @@ class UsodImageProcessor(PilBackend):
     do_convert_rgb = True
     rescale_factor = 1 / 255
 
+    def preprocess(self, images, aux_images=None, **kwargs) -> BatchFeature:
+        """
+        Args:
+            images (`ImageInput`):
+                Images, as above.
+            aux_images (`ImageInput`, *optional*):
+                The auxiliary map of each image, in a list as long as that of the images; None for an image without
+                one, which then serves as its own.
+
+        Returns:
+            [`BatchFeature`]: `pixel_values` `(batch_size, 3, height, width)` and, with `aux_images`,
+            `aux_pixel_values` of the same shape in [0, 1].
+
+        Raises:
+            ValueError: if there is not one auxiliary map an image, or one cannot belong to its image: its proportions
+                are others, or the stem of its file is, where both are given as paths.
+        """
+        return super().preprocess(images, aux_images, **kwargs)
+
     def fetch_images(self, image_url_or_urls):
         """Local paths through `read_image`; lists, URLs and images as in transformers."""
         source = image_url_or_urls
-        if isinstance(source, Path):
-            return read_image(source)
-        if isinstance(source, str) and not source.startswith(("http://", "https://", "data:")):
+        if _is_local(source):
             return read_image(source)
         if isinstance(source, (np.ndarray, torch.Tensor)) and source.ndim == 2:  # transformers expects three axes
             return Image.fromarray(_to_uint8(source))
@@ -108,15 +209,77 @@ class UsodImageProcessor(PilBackend):
     def process_image(self, image, do_convert_rgb=None, input_data_format=None, **kwargs) -> np.ndarray:
         """One image of any accepted type as a `(3, H, W)` array of 8-bit RGB."""
         if not isinstance(image, Image.Image):
-            array = _to_uint8(image)
-            if array.ndim == 3:
-                layout = input_data_format or infer_channel_dimension_format(array, num_channels=(1, 3, 4))
-                if layout == ChannelDimension.FIRST:
-                    array = np.moveaxis(array, 0, -1)
-                if array.shape[-1] == 1:
-                    array = array[..., 0]
-            image = Image.fromarray(np.ascontiguousarray(array))
+            image = Image.fromarray(_as_hwc(_to_uint8(image), input_data_format))
         return np.moveaxis(np.asarray(to_rgb(image)), -1, 0)
+
+    def process_aux_image(self, aux) -> np.ndarray:
+        """One auxiliary map of any accepted type as a `(3, H, W)` array of 8-bit RGB."""
+        if _is_local(aux):
+            aux = read_aux(aux)
+        elif isinstance(aux, str):
+            aux = self.fetch_images(aux)
+        elif not isinstance(aux, Image.Image):
+            array = _as_hwc(aux.detach().cpu().numpy() if isinstance(aux, torch.Tensor) else np.asarray(aux))
+            if array.ndim == 2 and array.dtype not in (np.uint8, np.bool_):  # a measurement
+                array = array.astype(np.float32)
+            else:
+                array = _to_uint8(array)
+            aux = Image.fromarray(array)
+        return np.moveaxis(np.asarray(to_aux_rgb(aux)), -1, 0)
+
+    def _preprocess_image_like_inputs(self, images, aux_images=None, **kwargs) -> BatchFeature:
+        prepared = self._prepare_image_like_inputs(images, **kwargs)
+        if aux_images is None:
+            return self._preprocess(prepared, **kwargs)
+        sources, aux_sources = (
+            list(given) if isinstance(given, (list, tuple)) else [given] for given in (images, aux_images)
+        )
+        if len(aux_sources) != len(prepared):
+            raise ValueError(
+                f"Got {len(aux_sources)} auxiliary maps for {len(prepared)} images; give a list with one an image, "
+                "None for an image without."
+            )
+        if len(sources) != len(prepared):  # a batch in one array
+            sources = [None] * len(prepared)
+        # Sizes first, values after: an image that is its own auxiliary map is resized once
+        sizes = kwargs | {"do_rescale": False, "do_normalize": False, "do_pad": False, "return_tensors": None}
+        values = kwargs | {"do_resize": False, "do_center_crop": False}
+        resized, aux_resized = [], []
+        for image, source, aux_source in zip(prepared, sources, aux_sources):
+            resized += self._preprocess([image], **sizes)["pixel_values"]
+            if aux_source is None:
+                aux_resized.append(resized[-1])
+                continue
+            aux = self.process_aux_image(aux_source)
+            names = (str(s) if _is_local(s) else None for s in (source, aux_source))
+            check_aux(image.shape[:0:-1], aux.shape[:0:-1], *names)
+            if not kwargs["do_resize"]:  # to the size of its image, then
+                aux = self.resize(aux, SizeDict(height=image.shape[1], width=image.shape[2]), kwargs["resample"])
+            aux_resized += self._preprocess([aux], **sizes)["pixel_values"]
+        features = self._preprocess(resized, **values)
+        unit_range = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": False}
+        features["aux_pixel_values"] = self._preprocess(aux_resized, **values | unit_range)["pixel_values"]
+        return features
+
+    def resize(self, image: np.ndarray, size: SizeDict, resample=None, **kwargs) -> np.ndarray:
+        """As the base class does; to a fixed size without its copies."""
+        if not (size.height and size.width) or kwargs:
+            return super().resize(image, size, resample, **kwargs)
+        photo = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1)))
+        resized = np.asarray(photo.resize((size.width, size.height), resample))
+        return np.ascontiguousarray(np.moveaxis(resized, -1, 0))
+
+    def rescale(self, image: np.ndarray, scale: float, **kwargs) -> np.ndarray:
+        """As the base class does, in one pass."""
+        return np.multiply(image, scale, out=np.empty(image.shape, np.float32), dtype=np.float64, casting="unsafe")
+
+    def normalize(self, image: np.ndarray, mean, std, **kwargs) -> np.ndarray:
+        """As the base class does, which does it in an order that is slow on photos."""
+        mean, std = (np.broadcast_to(np.asarray(v, dtype=np.float32), 3)[:, None, None] for v in (mean, std))
+        image = image.astype(np.float32)
+        image -= mean
+        image /= std
+        return image
 
     def post_process_saliency(self, outputs, target_sizes=None) -> list[torch.Tensor]:
         """Saliency maps from the output of a model.
@@ -153,4 +316,4 @@ class UsodImageProcessor(PilBackend):
         return [(saliency > 0.5).long() for saliency in self.post_process_saliency(outputs, target_sizes)]
 
 
-__all__ = ["UsodImageProcessor", "read_image", "to_rgb"]
+__all__ = ["UsodImageProcessor", "check_aux", "read_aux", "read_image", "to_aux_rgb", "to_rgb"]
