@@ -28,15 +28,21 @@ _CHECKPOINTS = Path(__file__).parent / "checkpoints"
 _MODELS = {UsodSceConfig: UsodSceModel, UsodSdConfig: UsodSdModel}
 
 
+def checkpoint_names(kind: str = "model") -> list[str]:
+    """What is embedded in the package: names of `"model"`s, or of `"adapter"`s to load into one of them."""
+    file = {"model": "config.json", "adapter": "adapter_config.json"}[kind]
+    return sorted(config.parent.name for config in _CHECKPOINTS.glob(f"*/{file}"))
+
+
 def checkpoint_path(name: str = "usod-rgb-lite") -> Path:
-    """The folder of a model that is embedded in the package, for `from_pretrained` and `pipeline`.
+    """The folder of an embedded model, for `from_pretrained` and `pipeline`, or of an adapter, for `load_adapter`.
 
     Raises:
         ValueError: if there is none of that name, listing those there are.
     """
-    names = sorted(config.parent.name for config in _CHECKPOINTS.glob("*/config.json"))
+    names = checkpoint_names("model") + checkpoint_names("adapter")
     if name not in names:
-        raise ValueError(f"No embedded model is called {name!r}; there are: {', '.join(names) or 'none'}.")
+        raise ValueError(f"Nothing embedded is called {name!r}; there are: {', '.join(names) or 'none'}.")
     return _CHECKPOINTS / name
 
 
@@ -69,5 +75,6 @@ __all__ = [
     "UsodSdConfig",
     "UsodSdModel",
     "backbone_preset",
+    "checkpoint_names",
     "checkpoint_path",
 ]

@@ -1,4 +1,4 @@
-"""`hf-usod predict`: the salient objects of photos, as PNGs."""
+"""`hf-usod predict`: the salient objects of photos, as PNGs, and of clips, as MP4s."""
 
 import argparse
 import sys
@@ -7,8 +7,15 @@ from .common import CommandError, load_pipeline, model_options, positive, unit_i
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("predict", parents=[model_options()], help="find the salient objects of photos")
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="photos, folders of photos, or quoted glob patterns")
+    parser = commands.add_parser(
+        "predict", parents=[model_options()], help="find the salient objects of photos and clips"
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="photos, folders of photos, clips (mp4, m4v, mov, mkv, webm, avi), or quoted glob patterns",
+    )
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="folder for the results; keeps the folder structure"
     )
@@ -16,11 +23,17 @@ def add_parser(commands) -> None:
         "--save",
         nargs="+",
         default=["saliency"],
-        choices=["saliency", "mask", "cutout", "overlay"],
-        help="one gives <stem>.png, several give <stem>_<kind>.png (default: saliency)",
+        choices=["saliency", "mask", "cutout", "overlay", "side_by_side"],
+        help="one gives <stem>.png (clips: .mp4), several give <stem>_<kind>.png (default: saliency)",
+    )
+    parser.add_argument(
+        "--task", choices=["video"], help="video: the photos of each folder are frames, and their flow is used"
     )
     parser.add_argument("--threshold", type=unit_interval, default=0.5, help="of the mask (default: %(default)s)")
-    parser.add_argument("--batch_size", type=positive, default=4, help="photos at a time (default: %(default)s)")
+    parser.add_argument(
+        "--background", default="#00ff00", metavar="COLOUR", help="behind the cutouts of clips (default: %(default)s)"
+    )
+    parser.add_argument("--batch_size", type=positive, default=4, help="images at a time (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.set_defaults(run=run)
 
@@ -28,11 +41,17 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from PIL import Image
 
-    from ..inference import predict
+    from ..inference import flow_of_frames, predict, takes_aux
+    from ..inference.outputs import expand_inputs
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
-    detect = load_pipeline(args.model, args.device)
+    detect = load_pipeline(args.model, args.device, args.adapter)
     try:
+        aux_of = None
+        if args.task == "video" and takes_aux(detect.model):
+            aux_of = flow_of_frames(image for image, _ in expand_inputs(args.inputs, args.output))
+        elif args.task == "video":
+            print("This model looks at frames one by one; their flow is not used.", file=sys.stderr)
         report = predict(
             detect,
             args.inputs,
@@ -41,14 +60,17 @@ def run(args: argparse.Namespace) -> int:
             threshold=args.threshold,
             batch_size=args.batch_size,
             overwrite=args.overwrite,
+            aux_of=aux_of,
+            background=args.background,
         )
     except (FileNotFoundError, ValueError) as error:
         raise CommandError(str(error)) from error
-    print(f"{report.done} photos done, in {args.output}.")
+    done = [f"{count} {what}" for count, what in ((report.done, "photos"), (report.clips, "clips")) if count]
+    print(f"{' and '.join(done) or 'no photos'} done, in {args.output}.")
     if report.kept:
         print(f"{len(report.kept)} outputs existed and were kept; --overwrite replaces them.")
-    for problem in report.failed.values():
-        print(problem, file=sys.stderr)
+    for line in [*report.notes, *report.failed.values()]:
+        print(line, file=sys.stderr)
     if report.failed:
         print(f"{len(report.failed)} photos failed (above).", file=sys.stderr)
     return 1 if report.failed else 0

@@ -1,6 +1,17 @@
 """From files to files: the main job."""
 
-from .outputs import OUTPUT_KINDS
-from .predict import Report, predict
+from .clip_files import ClipError
+from .pictures import OUTPUT_KINDS
+from .predict import Report, flow_of_frames, predict
+from .video import ClipReport, predict_clip, takes_aux
 
-__all__ = ["OUTPUT_KINDS", "Report", "predict"]
+__all__ = [
+    "OUTPUT_KINDS",
+    "ClipError",
+    "ClipReport",
+    "Report",
+    "flow_of_frames",
+    "predict",
+    "predict_clip",
+    "takes_aux",
+]

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import is_image_file
-
-OUTPUT_KINDS = ("saliency", "mask", "cutout", "overlay")
+from ..data.video import is_video_file
 
 
 @dataclass(frozen=True)
 class Job:
-    """An image, and the files to be made of it by kind."""
+    """An image or a clip, and the files to be made of it by kind."""
 
     image: Path
     outputs: dict[str, Path]
@@ -23,8 +22,8 @@ class Job:
 def expand_inputs(inputs: Iterable[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
     """Files, folder trees and glob patterns as (image, its path relative to what all inputs share), each image once.
 
-    Folders are searched for images, but for the output folder inside them. A file that is named is taken whatever its
-    name.
+    Folders are searched for images, but for the output folder inside them; not for clips, which take long. A file that
+    is named is taken whatever its name.
 
     Raises:
         FileNotFoundError: for an input that does not exist, or folders without any image.
@@ -67,7 +66,8 @@ def output_names(relative: Sequence[Path]) -> list[Path]:
 def plan_outputs(inputs: Iterable[str | Path], output: str | Path, kinds: Sequence[str]) -> list[Job]:
     """All jobs of a prediction.
 
-    One kind of output is named `<stem>.png`, several `<stem>_<kind>.png`, in the folder structure of the inputs.
+    One kind of output is named `<stem>.png`, several `<stem>_<kind>.png`, in the folder structure of the inputs; those
+    of clips end in `.mp4`.
 
     Raises:
         FileNotFoundError: see `expand_inputs`.
@@ -79,7 +79,8 @@ def plan_outputs(inputs: Iterable[str | Path], output: str | Path, kinds: Sequen
     jobs = []
     for (image, _), name in zip(images, names):
         suffixes = {kind: "" if len(kinds) == 1 else f"_{kind}" for kind in kinds}
-        jobs.append(Job(image, {kind: output / f"{name}{suffix}.png" for kind, suffix in suffixes.items()}))
+        end = ".mp4" if is_video_file(image) else ".png"
+        jobs.append(Job(image, {kind: output / f"{name}{suffix}{end}" for kind, suffix in suffixes.items()}))
     read = {job.image for job in jobs}
     for job in jobs:
         if endangered := read.intersection(job.outputs.values()):

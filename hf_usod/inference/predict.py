@@ -1,6 +1,6 @@
-"""Salient objects of many photos, from files to files."""
+"""Salient objects of many photos and clips, from files to files."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +9,16 @@ from PIL import Image
 from tqdm.auto import tqdm
 from transformers import Pipeline
 
+from ..data.video import group_frames, is_video_file, neighbours, read_flow_image, require_opencv
 from ..files import write_aside
 from ..models.image_processing_usod import read_image
+from .clip_files import ClipError
 from .outputs import Job, plan_outputs
+from .pictures import picture
+from .video import GREEN, predict_clip
 
-OVERLAY_COLOUR = (255, 40, 90)
-OVERLAY_OPACITY = 0.6
+# Where the auxiliary map of an image comes from; None for an image that has none.
+AuxReader = Callable[[Path], Image.Image | None]
 
 
 @dataclass
@@ -22,14 +26,24 @@ class Report:
     """What became of the images of a prediction."""
 
     done: int = 0  # images with at least one file written
+    clips: int = 0  # clips that were done to their end
     kept: list[Path] = field(default_factory=list)  # outputs that existed and were left as they are
-    failed: dict[Path, str] = field(default_factory=dict)  # images that could not be read or written, and why
+    failed: dict[Path, str] = field(default_factory=dict)  # what could not be read or written (to its end), and why
+    notes: list[str] = field(default_factory=list)  # what else should be known
 
 
-def overlay(image: Image.Image, saliency: Image.Image) -> Image.Image:
-    """The photo (RGB) with its salient objects tinted by their saliency (mode L)."""
-    tint = Image.new("RGB", image.size, OVERLAY_COLOUR)
-    return Image.composite(tint, image, saliency.point(lambda level: round(level * OVERLAY_OPACITY)))
+def flow_of_frames(images: Iterable[Path]) -> AuxReader:
+    """The optical flow of frames, computed from neighbouring ones as it is asked for.
+
+    Args:
+        images: all frames; those of one folder, in the order of their names, are a sequence.
+
+    Raises:
+        ModuleNotFoundError: without OpenCV.
+    """
+    require_opencv()
+    pairs = neighbours(group_frames(images))
+    return lambda image: read_flow_image(image, *pairs[image]) if image in pairs else None
 
 
 def _to_do(jobs: Iterable[Job], overwrite: bool, report: Report) -> list[Job]:
@@ -43,12 +57,18 @@ def _to_do(jobs: Iterable[Job], overwrite: bool, report: Report) -> list[Job]:
     return remaining
 
 
-def _read_ahead(jobs: Sequence[Job], size: int, pool: ThreadPoolExecutor) -> Iterator[list[tuple[Job, Future]]]:
+def _read(image: Path, aux_of: AuxReader | None) -> tuple[Image.Image, Image.Image | None]:
+    return read_image(image), aux_of(image) if aux_of else None
+
+
+def _read_ahead(
+    jobs: Sequence[Job], size: int, aux_of: AuxReader | None, pool: ThreadPoolExecutor
+) -> Iterator[list[tuple[Job, Future]]]:
     """Chunks of jobs with their images being read, one chunk ahead of the one that is worked on."""
     chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     ahead: list[tuple[Job, Future]] = []
     for chunk in [*chunks, []]:
-        reading = [(job, pool.submit(read_image, job.image)) for job in chunk]
+        reading = [(job, pool.submit(_read, job.image, aux_of)) for job in chunk]
         if ahead:
             yield ahead
         ahead = reading
@@ -56,8 +76,7 @@ def _read_ahead(jobs: Sequence[Job], size: int, pool: ThreadPoolExecutor) -> Ite
 
 def _write(job: Job, image: Image.Image, pictures: dict[str, Image.Image]) -> None:
     for kind, path in job.outputs.items():
-        picture = overlay(image, pictures["saliency"]) if kind == "overlay" else pictures[kind]
-        write_aside(path, picture.save)
+        write_aside(path, picture(kind, image, pictures).save)
 
 
 def predict(
@@ -69,11 +88,13 @@ def predict(
     threshold: float = 0.5,
     batch_size: int = 4,
     overwrite: bool = False,
+    aux_of: AuxReader | None = None,
+    background: str = GREEN,
     progress: bool = True,
 ) -> Report:
-    """Writes the salient objects of photos as PNGs, at each photo's own size and orientation.
+    """Writes the salient objects of photos as PNGs, and of clips as MP4s, at their own size and orientation.
 
-    Images that cannot be read, and outputs that cannot be written, are reported and do not stop the others.
+    What cannot be read or written is reported and does not stop the others.
 
     Args:
         detect: a `salient-object-detection` pipeline.
@@ -83,25 +104,65 @@ def predict(
         threshold: saliency above it is object in the mask.
         batch_size: images that go through the model at a time.
         overwrite: whether to replace outputs that exist; otherwise they are kept and reported.
+        aux_of: gives the auxiliary maps of photos, for a model that takes them. One that has none serves as its own.
+        background: colour behind the cutouts of clips.
 
     Raises:
         FileNotFoundError: for an input that does not exist.
-        ValueError: if an output would overwrite an input.
+        ValueError: if an output would overwrite an input, or `background` is no colour.
+        ModuleNotFoundError: for clips, without PyAV.
     """
     report = Report()
     jobs = _to_do(plan_outputs(inputs, output, kinds), overwrite, report)
+    photos = [job for job in jobs if not is_video_file(job.image)]
+    _predict_photos(detect, photos, threshold, batch_size, aux_of, progress, report)
+    for job in jobs:
+        if not is_video_file(job.image):
+            continue
+        try:
+            clip = predict_clip(
+                detect,
+                job.image,
+                job.outputs,
+                threshold=threshold,
+                background=background,
+                batch_size=batch_size,
+                progress=progress,
+            )
+        except (ClipError, OSError) as error:
+            report.failed[job.image] = str(error)
+            continue
+        report.notes += [clip.note] if clip.note else []
+        if clip.problem:
+            files = ", ".join(map(str, clip.files.values()))
+            report.failed[job.image] = f"{clip.problem} The {clip.frames} frames before are in {files}."
+        else:
+            report.clips += 1
+    return report
+
+
+def _predict_photos(
+    detect: Pipeline,
+    jobs: Sequence[Job],
+    threshold: float,
+    batch_size: int,
+    aux_of: AuxReader | None,
+    progress: bool,
+    report: Report,
+) -> None:
+    if not jobs:
+        return
     with ThreadPoolExecutor() as pool, tqdm(total=len(jobs), unit="photo", disable=not progress) as bar:
-        for chunk in _read_ahead(jobs, batch_size, pool):
-            images: list[tuple[Job, Image.Image]] = []
+        for chunk in _read_ahead(jobs, batch_size, aux_of, pool):
+            read: list[tuple[Job, Image.Image, Image.Image | None]] = []
             for job, reading in chunk:
                 try:
-                    images.append((job, reading.result()))
+                    read.append((job, *reading.result()))
                 except (ValueError, OSError) as error:
                     report.failed[job.image] = str(error)
-            results = (
-                detect([image for _, image in images], batch_size=batch_size, threshold=threshold) if images else []
-            )
-            writing = [(job, pool.submit(_write, job, image, result)) for (job, image), result in zip(images, results)]
+            given = [{"image": image, "aux": aux} if aux_of else image for _, image, aux in read]
+            results = detect(given, batch_size=batch_size, threshold=threshold) if given else []
+            writing = [(job, pool.submit(_write, job, image, result)) for (job, image, _), result in zip(read, results)]
             for job, future in writing:
                 try:
                     future.result()
@@ -109,4 +170,3 @@ def predict(
                 except OSError as error:
                     report.failed[job.image] = f"{job.image}: its output cannot be written ({error})"
             bar.update(len(chunk))
-    return report

@@ -1,0 +1,108 @@
+"""Models and adapters by name, folder or Hub id; an adapter finds its base by itself."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from peft import get_peft_model
+from PIL import Image
+from transformers import ResNetConfig
+
+import hf_usod
+from hf_usod import UsodAdapterConfig, UsodImageProcessor, UsodSceConfig, UsodSceModel
+from hf_usod.cli import main
+from hf_usod.commands.common import CommandError, load_pipeline
+
+
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch):
+    """A package with one tiny embedded model, `tiny`, and one adapter of it, `tiny-steel`."""
+    folder = tmp_path / "checkpoints"
+    backbone = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    model = UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8))
+    model.save_pretrained(folder / "tiny")
+    UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder / "tiny")
+    model.name_or_path = "tiny"
+    get_peft_model(model, UsodAdapterConfig()).save_pretrained(folder / "tiny-steel")
+    monkeypatch.setattr(hf_usod, "_CHECKPOINTS", folder)
+    monkeypatch.setattr("hf_usod.commands.common.DEFAULT_MODEL", "tiny")
+    return folder
+
+
+def saliency(detect):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
+    return np.asarray(detect(image)["saliency"])
+
+
+def rename_base(folder, base):
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": base}))
+
+
+def test_embedded_models_and_adapters_by_name(checkpoints):
+    assert hf_usod.checkpoint_names() == ["tiny"] and hf_usod.checkpoint_names("adapter") == ["tiny-steel"]
+    assert hf_usod.checkpoint_path("tiny-steel") == checkpoints / "tiny-steel"
+    with pytest.raises(ValueError, match="there are: tiny, tiny-steel"):
+        hf_usod.checkpoint_path("huge")
+
+
+@pytest.mark.parametrize("given", ["name", "folder"])
+def test_an_adapter_brings_its_base(checkpoints, given):
+    plain = saliency(load_pipeline(device="cpu"))
+    adapter = "tiny-steel" if given == "name" else str(checkpoints / "tiny-steel")
+    detect = load_pipeline(device="cpu", adapter=adapter)
+    assert type(detect.model) is UsodSceModel and detect.model.active_adapters() == ["default"]
+    assert not detect.model.training
+    assert not np.array_equal(saliency(detect), plain)
+    detect.model.disable_adapters()
+    assert np.array_equal(saliency(detect), plain)
+
+
+def test_a_base_elsewhere_is_given(checkpoints, tmp_path):
+    rename_base(checkpoints / "tiny-steel", str(tmp_path / "gone"))
+    with pytest.raises(CommandError, match=r"gone, cannot be loaded\. If it lies elsewhere, say where with --model"):
+        load_pipeline(device="cpu", adapter="tiny-steel")
+    shutil.copytree(checkpoints / "tiny", tmp_path / "here")
+    assert load_pipeline(str(tmp_path / "here"), "cpu", "tiny-steel").model.active_adapters() == ["default"]
+
+
+def test_errors_say_the_way_out(checkpoints):
+    with pytest.raises(CommandError, match=r"no/such: cannot be read.*one of the embedded: tiny-steel"):
+        load_pipeline(device="cpu", adapter="no/such")
+    with pytest.raises(CommandError, match="--adapter tiny: cannot be read"):
+        load_pipeline(device="cpu", adapter="tiny")  # a model, and no adapter
+    rename_base(checkpoints / "tiny-steel", None)
+    with pytest.raises(CommandError, match=r"does not name its base model\. Give it with --model"):
+        load_pipeline(device="cpu", adapter="tiny-steel")
+
+
+def test_an_adapter_of_another_model_does_not_fit(checkpoints, tmp_path):
+    backbone = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 8, 16, 24],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8)).save_pretrained(tmp_path / "other")
+    UsodImageProcessor().save_pretrained(tmp_path / "other")
+    with pytest.raises(CommandError, match="tiny-steel: cannot be loaded into"):
+        load_pipeline(str(tmp_path / "other"), "cpu", "tiny-steel")
+
+
+def test_predict_with_an_adapter(checkpoints, tmp_path):
+    torch.manual_seed(1)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    for name, options in (("plain", []), ("steel", ["--adapter", "tiny-steel"])):
+        arguments = ["predict", str(tmp_path / "a.png"), "--output", str(tmp_path / name), "--device", "cpu"]
+        assert main([*arguments, *options]) == 0
+    plain, steel = (np.asarray(Image.open(tmp_path / name / "a.png")) for name in ("plain", "steel"))
+    assert not np.array_equal(plain, steel)

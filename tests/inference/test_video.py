@@ -1,0 +1,339 @@
+"""Clips in, clips out: size, times, sound and turn are kept, and so is what a damaged clip still has."""
+
+import struct
+import sys
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import ResNetConfig
+
+from hf_usod import (
+    SalientObjectDetectionPipeline,
+    UsodImageProcessor,
+    UsodSceConfig,
+    UsodSceModel,
+    UsodSdConfig,
+    UsodSdModel,
+)
+from hf_usod.cli import main
+from hf_usod.data.video import flow_image
+from hf_usod.inference import predict_clip
+from hf_usod.inference.video import _with_neighbours
+
+av = pytest.importorskip("av", reason="needs the extra `video`")
+SIZE = (96, 64)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    backbone = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8)).save_pretrained(folder)
+    UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def predict(model, tmp_path):
+    def run(*arguments):
+        return main(["predict", *map(str, arguments), "--output", str(tmp_path / "out"), "--model", str(model)])
+
+    return run
+
+
+def pictures(count, size=SIZE):
+    """A bright corner at the upper left, and a disc that moves."""
+    for index in range(count):
+        frame = np.full((size[1], size[0], 3), 40, np.uint8)
+        frame[: size[1] // 4, : size[0] // 4] = (230, 30, 30)
+        frame[30:50, 20 + index : 50 + index] = 200
+        yield frame
+
+
+def write_clip(path, count=12, size=SIZE, codec="libx264", sound=None, times=None, **options):
+    """A clip of 12 frames a second; `times` are its frames' in units of 1/1200 s."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=12)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1200)
+        stream.gop_size = 4
+        audio = container.add_stream(sound, rate=48000) if sound else None
+        for index, pixels in enumerate(pictures(count, size)):
+            frame = av.VideoFrame.from_ndarray(pixels)
+            frame.pts, frame.time_base = times[index] if times else 100 * index, Fraction(1, 1200)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if audio:
+            for start in range(0, count * 4000, 1000):
+                wave = (np.sin(np.arange(start, start + 1000) / 20) * 9000).astype(np.int16)
+                piece = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+                piece.sample_rate, piece.pts, piece.time_base = 48000, start, Fraction(1, 48000)
+                container.mux(audio.encode(piece))
+            container.mux(audio.encode(None))
+    return path
+
+
+def read_clip(path):
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+        return [frame.to_ndarray(format="rgb24") for frame in frames], [frame.time for frame in frames]
+
+
+def sound_packets(path):
+    with av.open(str(path)) as container:
+        (stream,) = container.streams.audio
+        return stream.codec_context.name, [bytes(packet) for packet in container.demux(stream) if packet.size]
+
+
+def test_the_saliency_of_each_frame(predict, model, tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4")
+    assert predict(clip) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip.mp4"]
+    made, times = read_clip(tmp_path / "out" / "clip.mp4")
+    frames, expected_times = read_clip(clip)
+    assert len(made) == 12 and times == pytest.approx(expected_times)
+    detect = SalientObjectDetectionPipeline(
+        model=UsodSceModel.from_pretrained(model), image_processor=UsodImageProcessor.from_pretrained(model)
+    )
+    for place in (0, 5, 11):
+        saliency = np.asarray(detect(Image.fromarray(frames[place]))["saliency"]).astype(int)
+        assert np.abs(made[place].mean(axis=-1) - saliency).mean() < 3
+
+
+@pytest.mark.parametrize(
+    "kind, size", [("mask", SIZE), ("overlay", SIZE), ("cutout", SIZE), ("side_by_side", (2 * SIZE[0], SIZE[1]))]
+)
+def test_kinds(predict, tmp_path, kind, size):
+    clip = write_clip(tmp_path / "clip.mp4", 3)
+    assert predict(clip, "--save", kind, "saliency", "--background", "blue") == 0
+    (made, *_), _ = read_clip(tmp_path / "out" / f"clip_{kind}.mp4")
+    (saliency, *_), _ = read_clip(tmp_path / "out" / "clip_saliency.mp4")
+    (frame, *_), _ = read_clip(clip)
+    assert made.shape == (size[1], size[0], 3)
+    made, opacity = made.astype(float), saliency[..., :1] / 255.0
+    expected = {
+        "mask": np.repeat((opacity > 0.5) * 255.0, 3, axis=-1),
+        "overlay": frame * (1 - 0.6 * opacity) + np.array([255, 40, 90]) * 0.6 * opacity,
+        "cutout": frame * opacity + np.array([0, 0, 255]) * (1 - opacity),
+        "side_by_side": np.concatenate([frame, saliency], axis=1),
+    }[kind]
+    assert np.median(np.abs(made - expected)) < 4  # the codec blurs the mask's edges
+
+
+def test_uneven_times_are_kept(predict, tmp_path):
+    times = [0, 100, 150, 400, 900, 950, 2400]
+    clip = write_clip(tmp_path / "clip.mkv", 7, times=times)
+    assert predict(clip) == 0
+    _, made = read_clip(tmp_path / "out" / "clip.mp4")
+    assert made == pytest.approx([time / 1200 for time in times], abs=1e-3)
+
+
+def test_odd_sizes_get_a_row_and_a_column(predict, tmp_path):
+    clip = write_clip(tmp_path / "clip.avi", 3, size=(97, 65), codec="mpeg4")
+    assert predict(clip) == 0
+    (made, *_), _ = read_clip(tmp_path / "out" / "clip.mp4")
+    assert made.shape == (66, 98, 3)
+
+
+@pytest.mark.parametrize("suffix, codec, sound", [(".mp4", "libx264", "aac"), (".webm", "libvpx", "libopus")])
+def test_sound_is_copied(predict, tmp_path, suffix, codec, sound):
+    clip = write_clip(tmp_path / f"clip{suffix}", codec=codec, sound=sound)
+    assert predict(clip, "--save", "saliency", "mask") == 0
+    for kind in ("saliency", "mask"):
+        assert sound_packets(tmp_path / "out" / f"clip_{kind}.mp4") == sound_packets(clip)
+
+
+def test_sound_that_mp4_cannot_hold_is_left_out_and_said(predict, tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.avi", codec="mpeg4", sound="pcm_mulaw")
+    assert predict(clip) == 0
+    assert "does not fit into MP4" in capsys.readouterr().err
+    assert len(read_clip(tmp_path / "out" / "clip.mp4")[0]) == 12
+
+
+@pytest.mark.parametrize(
+    "matrix, corner", [((0, 1, -1, 0), (0, -1)), ((-1, 0, 0, -1), (-1, -1)), ((0, -1, 1, 0), (-1, 0))]
+)
+def test_upright_as_the_file_says(predict, tmp_path, matrix, corner):
+    clip = write_clip(tmp_path / "phone.mp4", 3)
+    content = bytearray(clip.read_bytes())
+    a, b, c, d = matrix
+    place = content.index(b"tkhd") + 4 + 40  # of the matrix: points right go to (a, b), points down to (c, d)
+    content[place : place + 20] = struct.pack(">5i", a << 16, b << 16, 0, c << 16, d << 16)
+    clip.write_bytes(content)
+    assert predict(clip, "--save", "side_by_side") == 0
+    (made, *_), _ = read_clip(tmp_path / "out" / "phone.mp4")
+    height, width = (SIZE[0], SIZE[1]) if a == 0 else (SIZE[1], SIZE[0])
+    assert made.shape == (height, 2 * width, 3)
+    shown = made[:, :width].astype(int)
+    y, x = (8 if side == 0 else -8 for side in corner)
+    reds = {(i, j): shown[i, j, 0] - shown[i, j, 1] for i in (8, -8) for j in (8, -8)}
+    assert max(reds, key=reds.get) == (y, x)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_what_a_damaged_clip_has_is_kept(predict, tmp_path, capsys, suffix):
+    good = write_clip(tmp_path / "good.mp4", 4)
+    options = {"movflags": "faststart"} if suffix == ".mp4" else {}
+    clip = write_clip(tmp_path / f"torn{suffix}", 60, **options)
+    content = clip.read_bytes()
+    clip.write_bytes(content[: len(content) * 2 // 3])
+    assert predict(clip, good) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.mp4", "torn_partial.mp4"]
+    made, _ = read_clip(tmp_path / "out" / "torn_partial.mp4")
+    assert 15 < len(made) < 60
+    errors = capsys.readouterr().err
+    assert f"{clip}: is damaged" in errors and f"The {len(made)} frames before are in" in errors
+
+
+def test_files_that_are_no_video_are_named(predict, tmp_path, capsys):
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty.mov").touch()
+    write_clip(tmp_path / "headless.mp4", 30)
+    content = (tmp_path / "headless.mp4").read_bytes()
+    (tmp_path / "headless.mp4").write_bytes(content[: len(content) // 2])
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=48000)
+        piece = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), format="s16", layout="mono")
+        piece.sample_rate = 48000
+        container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+    assert predict(tmp_path / "*.m*") == 1
+    errors = capsys.readouterr().err
+    assert "sound.mp4: has no video stream" in errors
+    assert all(f"{tmp_path / name}: cannot be read" in errors for name in ("text.mp4", "empty.mov", "headless.mp4"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_codec_is_named(predict, tmp_path, capsys):
+    clip = write_clip(tmp_path / "odd.mp4", 3)
+    clip.write_bytes(clip.read_bytes().replace(b"avc1", b"zzzz"))
+    assert predict(clip) == 1
+    assert str(clip) in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_missing_encoder_is_named(predict, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hf_usod.inference.clip_files.ENCODER", "libnothing")
+    assert predict(write_clip(tmp_path / "clip.mp4", 3)) == 1
+    assert "clip.mp4: cannot be written: this FFmpeg has no H.264 encoder" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_an_interrupted_clip_is_kept_playable(model, tmp_path):
+    detect = SalientObjectDetectionPipeline(
+        model=UsodSceModel.from_pretrained(model), image_processor=UsodImageProcessor.from_pretrained(model)
+    )
+    calls = []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return SalientObjectDetectionPipeline.__call__(detect, *args, **kwargs)
+
+    interrupted.model = detect.model
+    clip = write_clip(tmp_path / "clip.mp4")
+    with pytest.raises(KeyboardInterrupt):
+        predict_clip(interrupted, clip, {"saliency": tmp_path / "out.mp4"}, batch_size=3, progress=False)
+    assert len(read_clip(tmp_path / "out_partial.mp4")[0]) == 6
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_photos_and_clips_together_and_existing_outputs(predict, tmp_path, capsys):
+    Image.fromarray(next(pictures(1))).save(tmp_path / "a.png")
+    write_clip(tmp_path / "a.mp4", 3)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.mp4.mp4").write_bytes(b"precious")
+    assert predict(tmp_path / "a.png", tmp_path / "a.mp4") == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png.png", "a.mp4.mp4"}
+    assert (tmp_path / "out" / "a.mp4.mp4").read_bytes() == b"precious"
+    assert "1 photos done" in capsys.readouterr().out
+    assert predict(tmp_path / "a.png", tmp_path / "a.mp4", "--overwrite") == 0
+    assert "1 photos and 1 clips done" in capsys.readouterr().out
+    assert len(read_clip(tmp_path / "out" / "a.mp4.mp4")[0]) == 3
+
+
+def test_bad_background(predict, tmp_path, capsys):
+    assert predict(write_clip(tmp_path / "clip.mp4", 3), "--background", "greenish") == 1
+    assert "greenish" in capsys.readouterr().err and not list(tmp_path.glob("out/*"))
+
+
+def test_without_pyav_it_says_what_to_install(predict, tmp_path, monkeypatch, capsys):
+    clip = write_clip(tmp_path / "clip.mp4", 3)
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert predict(clip) == 1
+    assert "hf_usod[video]" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    """A small detector of random weights: its auxiliary input is the flow."""
+    folder = tmp_path_factory.mktemp("detector")
+    torch.manual_seed(0)
+    backbone = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stem", "stage1", "stage2", "stage3", "stage4"],
+    )
+    widths = {"neck_channels": [8, 8, 16, 16], "fusion_channels": 8, "context_channels": 8, "pool_sizes": [2, 1]}
+    UsodSdModel(UsodSdConfig(backbone_config=backbone, aux_backbone_config=backbone, **widths)).save_pretrained(folder)
+    UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("what", ["clip", "frames"])
+def test_detectors_see_the_flow(detector, tmp_path, monkeypatch, what):
+    """Each frame that of its own motion, the last one what came before it, and a lone frame none."""
+    seen = []
+    call = SalientObjectDetectionPipeline.__call__
+
+    def note(self, inputs, **kwargs):
+        seen.extend(inputs)
+        return call(self, inputs, **kwargs)
+
+    monkeypatch.setattr(SalientObjectDetectionPipeline, "__call__", note)
+    if what == "clip":
+        source, options = [write_clip(tmp_path / "clip.mp4", 5), write_clip(tmp_path / "lone.mp4", 1)], []
+    else:
+        source, options = [tmp_path / "tree"], ["--task", "video"]
+        for name, count in (("clip", 5), ("lone", 1)):
+            (tmp_path / "tree" / name).mkdir(parents=True)
+            for index, pixels in enumerate(pictures(count)):
+                Image.fromarray(pixels).save(tmp_path / "tree" / name / f"{index + 7}.png")
+    command = ["predict", *map(str, source), "--output", str(tmp_path / "out"), "--model", str(detector)]
+    assert main([*command, "--batch_size", "2", "--device", "cpu", *options]) == 0
+    frames = [np.asarray(each["image"]) for each in seen]
+    if what == "frames":  # 10 and 11 come first by name, but not in time
+        order = [3, 4, 0, 1, 2, 5]
+        seen, frames = [[seen[order.index(i)] for i in range(6)], [frames[order.index(i)] for i in range(6)]]
+    flows = [None if each["aux"] is None else np.asarray(each["aux"]) for each in seen]
+    assert len(seen) == 6 and flows[5] is None
+    expected = [flow_image(a, b) for a, b in pairwise(frames[:5])] + [flow_image(frames[4], frames[3], True)]
+    assert all(np.array_equal(flow, other) for flow, other in zip(flows, expected))
+    assert expected[2].min() < 200 and expected[4].min() < 200  # something moves
+
+
+def test_frames_without_flow_are_frames_one_by_one(predict, tmp_path, capsys):
+    Image.fromarray(next(pictures(1))).save(tmp_path / "a.png")
+    assert predict(tmp_path / "a.png", "--task", "video") == 0
+    assert "their flow is not used" in capsys.readouterr().err
+
+
+def test_neighbours():
+    assert list(_with_neighbours("abc")) == [("a", "b", False), ("b", "c", False), ("c", "b", True)]
+    assert list(_with_neighbours("a")) == [("a", None, True)]
+    assert list(_with_neighbours("")) == []
