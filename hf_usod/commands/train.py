@@ -1,15 +1,30 @@
-"""`hf-usod train`: a model from unlabelled images. Its options are the fields of the arguments' dataclasses."""
+"""`hf-usod train`: models from unlabelled images. Its options are the fields of the stages' arguments."""
 
+import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def add_parser(commands) -> None:
-    commands.add_parser("train", add_help=False, help="train a model on unlabelled images (see train --help)")
+    commands.add_parser("train", add_help=False, help="train on unlabelled images (see train --help)")
 
 
 def run(argv: Sequence[str]) -> int:
-    from ..training import CueExtractorArguments, parse_arguments, train_cue_extractor
+    from ..training import STAGES, parse_arguments, train_adapter, train_cue_extractor, train_detector
 
-    args = parse_arguments(CueExtractorArguments, argv, prog="hf-usod train")
-    print(f"The model is in {train_cue_extractor(args)}.")
+    first = argparse.ArgumentParser(prog="hf-usod train", add_help=False, allow_abbrev=False)
+    first.add_argument("--stage", choices=list(STAGES), default="all")
+    first.add_argument("--recipe", type=Path)
+    chosen, rest = first.parse_known_args(argv)
+    recipe = ["--recipe", str(chosen.recipe)] if chosen.recipe else []
+    prog = f"hf-usod train [--stage {{{','.join(STAGES)}}}]"
+    args = parse_arguments(STAGES[chosen.stage], [*recipe, *rest], prog)
+    if chosen.stage == "all":
+        from ..training.whole import train_whole
+
+        trained = train_whole(args, chosen.recipe)
+    else:
+        train = {"sce": train_cue_extractor, "sd": train_detector, "transfer": train_adapter}[chosen.stage]
+        trained = train(args)
+    print(f"Trained: {trained}.")
     return 0

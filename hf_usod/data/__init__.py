@@ -2,12 +2,13 @@
 
 from .folders import find_unreadable, is_image_file, list_images
 from .samples import Sample, list_samples
-from .views import EpochSampler, ImageViews, second_scale
+from .views import EpochSampler, ImageViews, SampleViews, second_scale
 
 __all__ = [
     "EpochSampler",
     "ImageViews",
     "Sample",
+    "SampleViews",
     "find_unreadable",
     "is_image_file",
     "list_images",

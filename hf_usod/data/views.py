@@ -1,4 +1,4 @@
-"""The views of an image that stage 1 compares: a horizontal flip of half of them, and a second scale.
+"""The views of an image that training compares: a horizontal flip of half of them, and a second scale.
 
 All randomness is a function of the seed and of where the training stands, never of a generator's history: a run that
 is resumed, or spread over more processes or loader workers, sees the very same views.
@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from ..models.image_processing_usod import UsodImageProcessor, read_image
+from .samples import Sample
 
 
 class EpochSampler(Sampler[tuple[int, bool]]):
@@ -58,6 +59,30 @@ class ImageViews(Dataset[torch.Tensor]):
         image = read_image(self.paths[index])
         pixel_values = self.image_processor(image, return_tensors="pt")["pixel_values"][0]
         return pixel_values.flip(-1) if flipped else pixel_values
+
+
+class SampleViews(Dataset[dict[str, torch.Tensor]]):
+    """Samples as model inputs, indexed by (index, flipped): `pixel_values` and `aux_pixel_values` `(3, H, W)`, and the
+    `index` and `flipped` they were made with."""
+
+    def __init__(self, samples: Sequence[Sample], image_processor: UsodImageProcessor):
+        self.samples = samples
+        self.image_processor = image_processor
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, place: tuple[int, bool]) -> dict[str, torch.Tensor]:
+        from ..models.image_processing_usod import read_aux
+
+        index, flipped = place
+        sample = self.samples[index]
+        aux = None if sample.aux is None else read_aux(sample.aux)
+        inputs = self.image_processor(read_image(sample.image), aux_images=[aux], return_tensors="pt")
+        views = {name: inputs[name][0] for name in ("pixel_values", "aux_pixel_values")}
+        if flipped:
+            views = {name: view.flip(-1) for name, view in views.items()}
+        return views | {"index": torch.tensor(index), "flipped": torch.tensor(flipped)}
 
 
 def second_scale(size: int, steps: Sequence[int], stride: int, seed: int, step: int) -> int:

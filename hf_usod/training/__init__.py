@@ -1,7 +1,27 @@
 """The training stages of the method, on Accelerate."""
 
-from .arguments import CueExtractorArguments, parse_arguments
+from .arguments import (
+    STAGES,
+    CueExtractorArguments,
+    DetectorArguments,
+    TransferArguments,
+    WholeArguments,
+    parse_arguments,
+)
 from .cue_extractor import train_cue_extractor
+from .detector import train_detector
 from .run_folder import RunError
+from .transfer import train_adapter
 
-__all__ = ["CueExtractorArguments", "RunError", "parse_arguments", "train_cue_extractor"]
+__all__ = [
+    "STAGES",
+    "CueExtractorArguments",
+    "DetectorArguments",
+    "RunError",
+    "TransferArguments",
+    "WholeArguments",
+    "parse_arguments",
+    "train_adapter",
+    "train_cue_extractor",
+    "train_detector",
+]

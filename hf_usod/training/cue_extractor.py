@@ -1,6 +1,5 @@
 """Stage 1: the saliency cue extractor, trained on unlabelled images by L_pcl-sd + 0.05 L_btm + L_sc."""
 
-import dataclasses
 from pathlib import Path
 
 import torch
@@ -9,22 +8,24 @@ from torch import nn
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..conversion import load_backbone
-from ..data import ImageViews, find_unreadable, list_images, second_scale
+from ..data import ImageViews, list_images, second_scale
 from ..models.configuration_usod import UsodSceConfig
 from ..models.image_processing_usod import UsodImageProcessor
-from ..models.modeling_usod_sce import UsodSceModel, resize
+from ..models.modeling_usod import resize
+from ..models.modeling_usod_sce import UsodSceModel
 from ..objectives import btm_loss, consistency_loss, pcl_sd_loss
 from .arguments import CueExtractorArguments
-from .engine import StepOutput, fit, make_accelerator
+from .engine import Stage, StepOutput, fit, make_accelerator
 from .frozen import FrozenBackbone
-from .run_folder import RunError, RunFolder
+from .images import readable_images
+from .run_folder import RunFolder, comparable_arguments
 
 
 def _per_channel(values, like: torch.Tensor) -> torch.Tensor:
     return torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
 
 
-class CueExtractorStage:
+class CueExtractorStage(Stage):
     """The stage-1 objective on two views of a batch (method: section 3).
 
     The backbone is frozen, so what is trained, prepared by Accelerate and checkpointed is the decoder alone.
@@ -84,25 +85,6 @@ def build_model(args: CueExtractorArguments) -> tuple[UsodSceModel, UsodImagePro
     return model, image_processor
 
 
-def readable_images(args: CueExtractorArguments, paths: list[Path], progress: bool) -> list[Path]:
-    """The images that can be read; every one is decoded once.
-
-    Raises:
-        RunError: naming the images that cannot be read, unless they are to be skipped.
-    """
-    unreadable = find_unreadable(paths, progress)
-    if unreadable:
-        report = "\n".join(unreadable.values())
-        if not args.skip_unreadable:
-            raise RunError(
-                f"{report}\n{len(unreadable)} of {len(paths)} images cannot be read (above). "
-                "Repair or remove them, or pass --skip_unreadable."
-            )
-        if progress:
-            print(f"{report}\nSkipping {len(unreadable)} of {len(paths)} images (above).")
-    return [path for path in paths if path not in unreadable]
-
-
 def train_cue_extractor(args: CueExtractorArguments) -> Path:
     """Runs stage 1 to the end; returns the folder of the trained model.
 
@@ -113,12 +95,7 @@ def train_cue_extractor(args: CueExtractorArguments) -> Path:
     """
     paths = [path for folder in args.images for path in list_images(folder)]
     accelerator = make_accelerator(args)
-    comparable = dataclasses.asdict(args)
-    for name in ("output_dir", "resume", "num_workers", "log_every", "save_every", "num_previews"):
-        del comparable[name]  # these do not change the result
-    comparable["images"] = [str(Path(folder).resolve()) for folder in args.images]
-    comparable["num_images"] = len(paths)
-    comparable["mixed_precision"] = accelerator.mixed_precision
+    comparable = comparable_arguments(args, accelerator, num_images=len(paths))
     folder = RunFolder(args.output_dir, comparable, args.resume, accelerator)
     if folder.model.exists():
         accelerator.print(f"{folder.model}: is trained already.")
@@ -138,9 +115,15 @@ def train_cue_extractor(args: CueExtractorArguments) -> Path:
     optimizer = torch.optim.SGD(
         decoder.parameters(), args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay
     )
+
+    def save(directory: Path) -> None:
+        model.to(memory_format=torch.contiguous_format).save_pretrained(directory)
+        image_processor.save_pretrained(directory)
+        model.to(memory_format=torch.channels_last)
+
     chosen = paths[:: max(1, len(paths) // args.num_previews)][: args.num_previews]
 
-    def preview(decoder: nn.Module, epoch: int) -> None:
+    def after_epoch(decoder: nn.Module, epoch: int) -> None:
         views = ImageViews(chosen, image_processor)
         batch = torch.stack([views[index, False] for index in range(len(chosen))]).to(accelerator.device)
         features.backbone.eval()  # as the model will be used, and without touching its statistics
@@ -148,13 +131,11 @@ def train_cue_extractor(args: CueExtractorArguments) -> Path:
             saliency = stage.saliency(decoder, batch)
         features.backbone.train(args.backbone_batch_norm == "train")
         folder.save_preview(epoch, stage.to_unit_range(batch), saliency)
-
-    def save(directory: Path) -> None:
-        model.to(memory_format=torch.contiguous_format).save_pretrained(directory)
-        image_processor.save_pretrained(directory)
+        if args.keep_epochs:
+            folder.save_model(save, epoch)
 
     try:
-        fit(args, stage, decoder, optimizer, ImageViews(paths, image_processor), folder, preview)
+        fit(args, stage, decoder, optimizer, ImageViews(paths, image_processor), folder, after_epoch)
         if accelerator.is_main_process:
             folder.save_model(save)
     finally:

@@ -5,9 +5,10 @@ import math
 import platform
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -17,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ..data import EpochSampler, ImageViews
+from ..data import EpochSampler, ImageViews, SampleViews
 from .arguments import RunArguments
 from .run_folder import RunError, RunFolder
 
@@ -30,11 +31,15 @@ class StepOutput(NamedTuple):
     saliency: torch.Tensor  # (B, 1, H, W) in [0, 1], detached
 
 
-class Stage(Protocol):
+class Stage(ABC):
     """What the loop needs of a stage."""
 
-    def step(self, model: nn.Module, batch: torch.Tensor, epoch: int, step: int) -> StepOutput:
+    @abstractmethod
+    def step(self, model: nn.Module, batch: Any, epoch: int, step: int) -> StepOutput:
         """The objective on one batch; `epoch` counts from 1, `step` from 0 over the whole run."""
+
+    def start_epoch(self, model: Any, epoch: int) -> None:  # noqa: B027
+        """Called with the unwrapped model before the first step of an epoch, and where a run resumes inside one."""
 
 
 class CollapseWatch:
@@ -76,15 +81,21 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: give nothing back
 
 
-def make_accelerator(args: RunArguments) -> Accelerator:
-    """An Accelerator whose batch size is that of all processes together, logging to tensorboard in the run's folder."""
+def make_accelerator(args: RunArguments, find_unused_parameters: bool = False) -> Accelerator:
+    """An Accelerator whose batch size is that of all processes together, logging to tensorboard in the run's folder.
+
+    Args:
+        find_unused_parameters: for models of which a part rests for a while.
+    """
     accelerator = Accelerator(
         mixed_precision=args.mixed_precision,
         log_with="tensorboard",
         project_dir=args.output_dir,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
-        # Both views go through the model before one backward; nothing in it is updated by a forward pass.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        # Both views go through the model before one backward; buffers must not change in between.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=find_unused_parameters)
+        ],
     )
     if accelerator.device.type == "cpu":
         keep_freed_memory()
@@ -92,8 +103,13 @@ def make_accelerator(args: RunArguments) -> Accelerator:
 
 
 def linear_decay(optimizer: torch.optim.Optimizer, num_steps: int, final_ratio: float) -> LambdaLR:
-    """A learning rate that falls linearly over all steps to `final_ratio` of itself."""
-    return LambdaLR(optimizer, lambda step: 1 - (1 - final_ratio) * min(step / num_steps, 1))
+    """A learning rate that falls linearly over all steps to `final_ratio` of itself; 0 before the `first_step` of
+    parameter groups that have one."""
+
+    def factor(first_step: int) -> Callable[[int], float]:
+        return lambda step: 0.0 if step < first_step else 1 - (1 - final_ratio) * min(step / num_steps, 1)
+
+    return LambdaLR(optimizer, [factor(group.get("first_step", 0)) for group in optimizer.param_groups])
 
 
 class _Averages:
@@ -146,7 +162,7 @@ def fit(
     stage: Stage,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    dataset: ImageViews,
+    dataset: ImageViews | SampleViews,
     folder: RunFolder,
     after_epoch: Callable[[nn.Module, int], None],
 ) -> None:
@@ -193,6 +209,7 @@ def fit(
         for epoch in range(step // steps_per_epoch + 1, args.num_epochs + 1):
             sampler.start_epoch(epoch, seen=(step % steps_per_epoch) * args.batch_size)
             model.train()
+            stage.start_epoch(bare_model, epoch)
             bar.set_description(f"epoch {epoch}/{args.num_epochs}")
             for batch in loader:
                 output = stage.step(model, batch, epoch, step)

@@ -1,5 +1,6 @@
 """The folder of a training run: its arguments, checkpoints that are whole or absent, previews and the final model."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from ..files import write_aside
+from .arguments import RunArguments
 
 ARGUMENTS_FILE = "arguments.json"
 _CHECKPOINT = "checkpoint-"
@@ -56,6 +58,11 @@ class RunFolder:
         return self.root / "model"
 
     @property
+    def labels(self) -> Path:
+        """Where stage 2 keeps its labels."""
+        return self.root / "labels"
+
+    @property
     def previews(self) -> Path:
         return self.root / "previews"
 
@@ -83,24 +90,41 @@ class RunFolder:
                 shutil.rmtree(path)
         self.accelerator.wait_for_everyone()
 
-    def save_model(self, save: Callable[[Path], None]) -> None:
-        """Has `save` write the model aside, then renames the folder. Main process only."""
-        aside = self.root / f"model{_ASIDE}"
-        shutil.rmtree(aside, ignore_errors=True)
+    def save_model(self, save: Callable[[Path], None], epoch: int | None = None) -> None:
+        """Has `save` write the model aside, then renames the folder: `model`, or `epochs/N` after an epoch. Main
+        process only."""
+        final = self.model if epoch is None else self.root / "epochs" / str(epoch)
+        aside = final.with_name(final.name + _ASIDE)
+        for stale in (aside, final):  # a resumed run comes by the end of an epoch again
+            shutil.rmtree(stale, ignore_errors=True)
         save(aside)
-        os.rename(aside, self.model)
+        os.rename(aside, final)
 
-    def save_preview(self, epoch: int, images: torch.Tensor, saliency: torch.Tensor) -> None:
-        """Writes previews/epoch_NNN.png: a row of photos over a row of their maps.
+    def save_preview(self, epoch: int, images: torch.Tensor, *maps: torch.Tensor) -> None:
+        """Writes previews/epoch_NNN.png: a row of photos over rows of their maps.
 
         Args:
             images: `(B, 3, H, W)` in [0, 1].
-            saliency: `(B, 1, H, W)` in [0, 1].
+            maps: `(B, 1, H, W)` in [0, 1].
         """
-        rows = torch.cat([images, saliency.expand_as(images)], dim=2)  # (B, 3, 2 H, W)
+        rows = torch.cat([images, *(one.expand_as(images) for one in maps)], dim=2)  # (B, 3, R H, W)
         grid = rows.permute(2, 0, 3, 1).flatten(1, 2).mul(255).round().clamp(0, 255).to(torch.uint8)
         picture = Image.fromarray(grid.cpu().numpy())
         write_aside(self.previews / f"epoch_{epoch:03d}.png", picture.save)
+
+
+# Where a run looks, how fast it goes and what it shows; they do not change the result.
+_NOT_COMPARED = ("output_dir", "resume", "num_workers", "log_every", "save_every", "num_previews", "keep_epochs")
+
+
+def comparable_arguments(args: RunArguments, accelerator: Accelerator, **facts: object) -> dict:
+    """The arguments that a resumed run must share, with the folders by their full path, and further facts."""
+    comparable = {name: value for name, value in dataclasses.asdict(args).items() if name not in _NOT_COMPARED}
+    for name in ("images", "aux", "labels"):
+        if name in comparable:
+            folders = comparable[name]
+            comparable[name] = [folder if folder == "none" else str(Path(folder).resolve()) for folder in folders]
+    return comparable | {"mixed_precision": accelerator.mixed_precision, **facts}
 
 
 def _check_same(stored: dict, given: dict, path: Path) -> None:

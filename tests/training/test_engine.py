@@ -16,65 +16,19 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import AutoImageProcessor, AutoModel, ResNetBackbone, ResNetConfig
+from transformers import AutoImageProcessor, AutoModel
 
 from hf_usod.cli import main
-from hf_usod.conversion import Pretrained
 from hf_usod.data import EpochSampler, second_scale
-from hf_usod.models.image_processing_usod import UsodImageProcessor
 from hf_usod.models.modeling_usod_sce import UsodSceModel
-from hf_usod.training import CueExtractorArguments, RunError, parse_arguments, train_cue_extractor
+from hf_usod.training import CueExtractorArguments, DetectorArguments, RunError, parse_arguments, train_cue_extractor
 from hf_usod.training.cue_extractor import CueExtractorStage, build_model
 from hf_usod.training.engine import CollapseWatch, linear_decay, make_accelerator, stop_requests
 from hf_usod.training.run_folder import RunFolder
 
 TRAIN_SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
-NUM_IMAGES = 13  # three batches of four, and one left over
+NUM_IMAGES = 13  # of the `photos` fixture: three batches of four, and one left over
 NUM_STEPS = 6
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _on_cpu():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_USE_CPU", "true")
-        yield
-
-
-def write_photo(path: Path, seed: int) -> None:
-    """A bright ellipse on a dark, noisy ground."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[:80, :96]
-    cy, cx = random.uniform([30, 30], [50, 66])
-    inside = ((y - cy) / random.uniform(12, 24)) ** 2 + ((x - cx) / random.uniform(12, 24)) ** 2 < 1
-    colours = random.integers([[0, 0, 0], [150, 100, 100]], [[80, 80, 80], [255, 255, 255]])
-    photo = np.where(inside[..., None], colours[1], colours[0]) + random.normal(0, 10, (80, 96, 3))
-    Image.fromarray(photo.clip(0, 255).astype(np.uint8)).save(path)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    for index in range(NUM_IMAGES):
-        write_photo(folder / f"photo_{index:02d}.png", index)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    """A folder as `hf-usod convert` writes it."""
-    torch.manual_seed(0)
-    config = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 8, 16, 16],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    model = ResNetBackbone(config)
-    model.train()(torch.randn(4, 3, 64, 64))  # running statistics that are not the initial ones
-    folder = tmp_path_factory.mktemp("backbone")
-    Pretrained(model.eval(), UsodImageProcessor()).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +59,7 @@ def arguments(settings, tmp_path) -> CueExtractorArguments:
 def uninterrupted(settings, tmp_path_factory) -> Path:
     """A run to the end, by the command."""
     run = tmp_path_factory.mktemp("uninterrupted")
-    assert main(["train", *command_line(replace(settings, output_dir=str(run)))]) == 0
+    assert main(["train", "--stage", "sce", *command_line(replace(settings, output_dir=str(run)))]) == 0
     return run
 
 
@@ -225,11 +179,11 @@ def test_a_stopped_run_saves_its_step_and_resumes_to_the_same_weights(
 ):
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     when_step(4, lambda: os.kill(os.getpid(), number))
-    assert main(["train", *command_line(arguments)]) == 130
+    assert main(["train", "--stage", "sce", *command_line(arguments)]) == 130
     assert "Stopped after step 5; pass --resume to go on." in capfd.readouterr().err
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert checkpoints(arguments.output_dir) == {"checkpoint-5"}
-    assert main(["train", *command_line(replace(arguments, resume=True))]) == 0
+    assert main(["train", "--stage", "sce", *command_line(replace(arguments, resume=True))]) == 0
     assert_same_weights(arguments.output_dir, uninterrupted)
 
 
@@ -256,7 +210,7 @@ def save_half(self, folder, *args, **kwargs):
     return save_state(self, folder, *args, **kwargs)
 
 Accelerator.save_state = save_half
-main(["train", *sys.argv[1:]])
+main(["train", "--stage", "sce", *sys.argv[1:]])
 """
 
 
@@ -310,7 +264,7 @@ def begun(arguments, when_step) -> CueExtractorArguments:
 
 
 def test_a_run_is_not_overwritten(begun, capfd):
-    assert main(["train", *command_line(begun)]) == 1
+    assert main(["train", "--stage", "sce", *command_line(begun)]) == 1
     assert "holds a run already. Pass --resume to continue it" in capfd.readouterr().err
 
 
@@ -357,7 +311,7 @@ def test_unreadable_images_are_named_and_can_be_skipped(arguments, photos, tmp_p
     damaged.parent.mkdir()
     damaged.write_bytes((photos / "photo_00.png").read_bytes()[:2000])
     arguments = replace(arguments, images=[*arguments.images, str(damaged.parent)])
-    assert main(["train", *command_line(arguments)]) == 1
+    assert main(["train", "--stage", "sce", *command_line(arguments)]) == 1
     message = capfd.readouterr().err
     assert f"{damaged}: cannot be read as an image" in message
     assert "1 of 14 images cannot be read (above). Repair or remove them, or pass --skip_unreadable." in message
@@ -486,6 +440,14 @@ def test_a_recipe_may_name_one_folder_without_a_list(recipe):
     assert parse_arguments(CueExtractorArguments, recipe("images: photos\n")).images == ["photos"]
 
 
+def test_a_recipe_has_sections_for_the_stages(recipe):
+    given = recipe("images: [a]\nsce:\n  num_epochs: 7\nsd:\n  num_epochs: 3\n  labels: [b]\n")
+    assert parse_arguments(CueExtractorArguments, given).num_epochs == 7
+    assert parse_arguments(DetectorArguments, given) == DetectorArguments(
+        images=["a"], output_dir="run", num_epochs=3, labels=["b"]
+    )
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -497,6 +459,8 @@ def test_a_recipe_may_name_one_folder_without_a_list(recipe):
         ("- images\n", "expected lines of `argument: value`"),
         ("images: [a\n", "recipe.yaml: while parsing"),
         ("num_epochs: 3\n", "the following arguments are required: --images"),
+        ("images: a\nsce:\n  epochs: 3\n", "recipe.yaml: there is no argument 'epochs'"),
+        ("images: a\nstage1:\n  num_epochs: 3\n", "recipe.yaml: there is no stage 'stage1'"),
     ],
 )
 def test_wrong_recipes_are_refused(recipe, capsys, text, message):
@@ -514,7 +478,7 @@ def test_two_processes_train_what_one_trains(arguments, tmp_path):
     train_cue_extractor(arguments)
     two = replace(arguments, output_dir=str(tmp_path / "two"))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run([*torchrun, str(TRAIN_SCRIPT), *command_line(two)], check=True)
+    subprocess.run([*torchrun, str(TRAIN_SCRIPT), "--stage", "sce", *command_line(two)], check=True)
     actual, expected = weights(two.output_dir), weights(arguments.output_dir)
     for name, value in expected.items():
         torch.testing.assert_close(actual[name], value, rtol=1e-3, atol=1e-3, msg=name)

@@ -1,0 +1,235 @@
+"""Stage 2: the saliency detector, trained on pseudo-labels that it rectifies as it learns (SPR)."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from peft import PeftModel, get_peft_model
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedConfig, ResNetConfig
+
+from ..adapters import UsodAdapterConfig
+from ..conversion import load_backbone
+from ..data import Sample, SampleViews, list_samples, second_scale
+from ..labels import LabelStore, PixelRefiner, read_label, rectify
+from ..models.configuration_usod import UsodSdConfig
+from ..models.image_processing_usod import UsodImageProcessor
+from ..models.modeling_usod import resize
+from ..models.modeling_usod_sd import UsodSdModel
+from ..objectives import bce_loss, consistency_loss, iou_loss
+from .arguments import DetectorArguments
+from .base import load_base
+from .engine import Stage, StepOutput, fit, make_accelerator
+from .images import readable_samples
+from .run_folder import RunFolder, comparable_arguments
+
+SIDE_WEIGHT = 0.2  # of the RGB decoder's own map, beside the fused one
+SECOND_VIEW_WEIGHT = 0.5
+
+
+class DetectorStage(Stage):
+    """The stage-2 objective on two views of a batch, and the rectification of its labels (method: sections 6 and 7)."""
+
+    def __init__(self, args: DetectorArguments, labels: LabelStore):
+        self.args = args
+        self.labels = labels
+        self.refiner = PixelRefiner()
+        self.terms = args.loss.split("+")
+
+    def start_epoch(self, model: UsodSdModel | PeftModel, epoch: int) -> None:
+        """Lets the backbones rest in the first epochs, or in all if they are not trained: no gradient is then computed
+        through them."""
+        trained = self.args.adapt is None and epoch >= self.args.backbone_first_epoch
+        model.backbone.requires_grad_(trained)
+        model.aux_backbone.requires_grad_(trained)
+
+    def agreement(self, logits: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The loss terms that compare a map `(B, 1, h, w)` with labels `(B, 1, H, W)`."""
+        logits = resize(logits.float(), target.shape[-2:])
+        losses = {"iou": lambda: iou_loss(logits.sigmoid(), target), "bce": lambda: bce_loss(logits, target)}
+        return {name: losses[name]() for name in self.terms if name in losses}
+
+    def step(self, model: nn.Module, batch: dict[str, torch.Tensor], epoch: int, step: int) -> StepOutput:
+        """Losses on `(B, 3, size, size)` images with their auxiliary maps, and on their rescaled view."""
+        args = self.args
+        flipped = batch["flipped"].view(-1, 1, 1, 1)
+        label = self.labels.read(batch["index"].cpu(), epoch).to(flipped.device)
+        label = torch.where(flipped, label.flip(-1), label)
+        side = second_scale(args.size, args.scale_steps, args.scale_stride, args.seed, step)
+        images, aux = batch["pixel_values"], batch["aux_pixel_values"]
+        target = (label > 0.5).float()
+
+        first = model(pixel_values=images, aux_pixel_values=aux)
+        second = model(
+            pixel_values=resize(images, (side, side)),
+            aux_pixel_values=resize(aux, (side, side)),
+        )
+        weighted = [
+            (1.0, first.logits, target),
+            (SIDE_WEIGHT, first.side_logits[0], target),
+            (SECOND_VIEW_WEIGHT, second.logits, F.interpolate(target, size=(side, side), mode="nearest")),
+        ]
+        weighted.append((SECOND_VIEW_WEIGHT * SIDE_WEIGHT, second.side_logits[0], weighted[-1][2]))
+        terms: dict[str, torch.Tensor] = {}
+        for weight, logits, labelled in weighted:
+            for name, loss in self.agreement(logits, labelled).items():
+                terms[name] = terms.get(name, 0) + weight * loss
+        if "sc" in self.terms:
+            resized = resize(first.logits.detach().float(), (side, side)).sigmoid()
+            terms["sc"] = consistency_loss(second.logits.float().sigmoid(), resized)
+
+        saliency = first.logits.detach().float().sigmoid()
+        if args.spr != "none" and epoch >= args.spr_first_epoch:
+            self.rectify_labels(batch, epoch, images, saliency, label)
+        return StepOutput(torch.stack(list(terms.values())).sum(), terms, saliency)
+
+    @torch.no_grad()
+    def rectify_labels(
+        self,
+        batch: dict[str, torch.Tensor],
+        epoch: int,
+        images: torch.Tensor,
+        saliency: torch.Tensor,
+        label: torch.Tensor,
+    ) -> None:
+        """Stores what the labels of a batch become (eq. 8); flipped samples are flipped back."""
+        prior = self.refiner(images.float(), saliency) if self.args.spr == "both" else None
+        rectified = rectify(saliency, label, prior, tuple(self.args.spr_weights))
+        rectified = torch.where(batch["flipped"].view(-1, 1, 1, 1), rectified.flip(-1), rectified)
+        self.labels.write(batch["index"].cpu(), epoch, rectified)
+
+
+def _with_stem(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The configuration of a backbone for the detector: of a ResNet, the stem's features as well."""
+    if not isinstance(config, ResNetConfig):
+        return config
+    config = copy.deepcopy(config)
+    config.out_features = ["stem", *config.out_features]
+    return config
+
+
+def build_detector(args: DetectorArguments) -> tuple[UsodSdModel, UsodImageProcessor]:
+    """A detector with pre-trained backbones and a fresh decoder, and its image processor."""
+    backbone, image_processor = load_backbone(args.backbone)
+    aux_backbone, _ = load_backbone(args.aux_backbone or args.backbone)
+    set_seed(args.seed)
+    config = UsodSdConfig(
+        backbone_config=_with_stem(backbone.config),
+        aux_backbone_config=_with_stem(aux_backbone.config),
+        neck_channels=args.neck_channels,
+        fusion_channels=args.fusion_channels,
+        context_channels=args.context_channels,
+        image_mean=list(image_processor.image_mean),
+        image_std=list(image_processor.image_std),
+    )
+    model = UsodSdModel(config)
+    model.backbone.load_state_dict(backbone.state_dict())
+    model.aux_backbone.load_state_dict(aux_backbone.state_dict())
+    image_processor.size = {"height": args.size, "width": args.size}
+    return model, image_processor
+
+
+def adapt_detector(args: DetectorArguments, name: str) -> tuple[PeftModel, UsodImageProcessor]:
+    """A trained detector with a task adapter on its global block, all else frozen, and its image processor."""
+    base, image_processor = load_base(name, UsodSdModel)
+    set_seed(args.seed)
+    base.requires_grad_(False)
+    adapted = get_peft_model(base, UsodAdapterConfig(init_weights=args.init_weights))
+    adapted.active_peft_config.base_model_name_or_path = name
+    image_processor.size = {"height": args.size, "width": args.size}
+    return adapted, image_processor
+
+
+def open_labels(args: DetectorArguments, samples: list[Sample], directory: Path, progress: bool) -> LabelStore:
+    """The labels of a run, begun from the pseudo-labels in `args.labels`, which are not touched.
+
+    Raises:
+        LabelError: naming a label that is missing or cannot be read.
+    """
+    size = (args.size, args.size)
+
+    def load(name: str):
+        if len(args.labels) == 1:
+            return read_label(Path(args.labels[0]) / f"{name}.png")
+        place, _, name = name.partition("/")
+        return read_label(Path(args.labels[int(place)]) / f"{name}.png")
+
+    return LabelStore.open_or_create(directory, [sample.id for sample in samples], size, load, progress)
+
+
+def _parameter_groups(model: nn.Module, args: DetectorArguments, steps_per_epoch: int) -> list[dict[str, Any]]:
+    """What is trained: neck and decoder, or an adapter; and the backbones, later and slower."""
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    backbones = [name for name in trained if name.startswith(("backbone.", "aux_backbone."))]
+    groups: list[dict[str, Any]] = [{"params": [trained[name] for name in trained if name not in set(backbones)]}]
+    if backbones:
+        groups.append(
+            {
+                "params": [trained[name] for name in backbones],
+                "lr": args.learning_rate * args.backbone_learning_rate_ratio,
+                "first_step": steps_per_epoch * (args.backbone_first_epoch - 1),
+            }
+        )
+    return groups
+
+
+def train_detector(args: DetectorArguments) -> Path:
+    """Runs stage 2 to the end; returns the folder of the trained model, or of the adapter.
+
+    Raises:
+        RunError, LabelError, FileNotFoundError, ConversionError: with what to do about it.
+        KeyboardInterrupt: when asked to stop, once a checkpoint is written.
+    """
+    samples = list_samples(args.images, [None if folder == "none" else folder for folder in args.aux])
+    accelerator = make_accelerator(args, find_unused_parameters=True)
+    comparable = comparable_arguments(args, accelerator, num_images=len(samples))
+    folder = RunFolder(args.output_dir, comparable, args.resume, accelerator)
+    if folder.model.exists():
+        accelerator.print(f"{folder.model}: is trained already.")
+        return folder.model
+
+    model, image_processor = adapt_detector(args, args.adapt) if args.adapt else build_detector(args)
+    samples = readable_samples(args, samples, accelerator.is_local_main_process)
+    with accelerator.main_process_first():
+        labels = open_labels(args, samples, folder.labels, accelerator.is_main_process)
+    accelerator.print(f"{len(samples)} images; {args.backbone}; {accelerator.num_processes} x {accelerator.device}.")
+    accelerator.init_trackers("log", {name: str(value) for name, value in comparable.items()})
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model = model.to(accelerator.device, memory_format=torch.channels_last)
+    stage = DetectorStage(args, labels)
+    groups = _parameter_groups(model, args, steps_per_epoch=len(samples) // args.batch_size)
+    optimizer = torch.optim.SGD(groups, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
+    chosen = list(range(0, len(samples), max(1, len(samples) // args.num_previews)))[: args.num_previews]
+    views = SampleViews(samples, image_processor)
+
+    def save(directory: Path) -> None:
+        model.to(memory_format=torch.contiguous_format).save_pretrained(directory)
+        if not args.adapt:  # an adapter's images are processed as its base model says
+            image_processor.save_pretrained(directory)
+        model.to(memory_format=torch.channels_last)
+
+    def after_epoch(model: nn.Module, epoch: int) -> None:
+        batch = [views[index, False] for index in chosen]
+        inputs = {
+            name: torch.stack([one[name] for one in batch]).to(accelerator.device)
+            for name in ("pixel_values", "aux_pixel_values")
+        }
+        with torch.inference_mode(), accelerator.autocast():
+            saliency = model(**inputs).logits.float().sigmoid().cpu()
+        latest = torch.stack([torch.from_numpy(labels.latest(index)) for index in chosen])[:, None]
+        folder.save_preview(epoch, model.to_unit_range(inputs["pixel_values"]).cpu(), latest, saliency)
+        labels.flush()
+        if args.keep_epochs:
+            folder.save_model(save, epoch)
+
+    try:
+        fit(args, stage, model, optimizer, views, folder, after_epoch)
+        if accelerator.is_main_process:
+            folder.save_model(save)
+    finally:
+        accelerator.end_training()  # writes what is left of the log
+    return folder.model

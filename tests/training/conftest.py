@@ -1,0 +1,58 @@
+"""Synthetic photos and a tiny backbone, for runs of a few steps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import ResNetBackbone, ResNetConfig
+
+from hf_usod.conversion import Pretrained
+from hf_usod.models.image_processing_usod import UsodImageProcessor
+
+NUM_PHOTOS = 13  # three batches of four, and one left over
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _on_cpu():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        yield
+
+
+def write_photo(path: Path, seed: int) -> None:
+    """A bright ellipse on a dark, noisy ground."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:80, :96]
+    cy, cx = random.uniform([30, 30], [50, 66])
+    inside = ((y - cy) / random.uniform(12, 24)) ** 2 + ((x - cx) / random.uniform(12, 24)) ** 2 < 1
+    colours = random.integers([[0, 0, 0], [150, 100, 100]], [[80, 80, 80], [255, 255, 255]])
+    photo = np.where(inside[..., None], colours[1], colours[0]) + random.normal(0, 10, (80, 96, 3))
+    Image.fromarray(photo.clip(0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(NUM_PHOTOS):
+        write_photo(folder / f"photo_{index:02d}.png", index)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory) -> Path:
+    """A folder as `hf-usod convert` writes it."""
+    torch.manual_seed(0)
+    config = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    model = ResNetBackbone(config)
+    model.train()(torch.randn(4, 3, 64, 64))  # running statistics that are not the initial ones
+    folder = tmp_path_factory.mktemp("backbone")
+    Pretrained(model.eval(), UsodImageProcessor()).save_pretrained(folder)
+    return folder
