@@ -136,19 +136,12 @@ class UsodSdConfig(UsodConfig):
 
     backbone_config: dict | PreTrainedConfig | None = None
     aux_backbone_config: dict | PreTrainedConfig | None = None
-    neck_channels: list[int] | None = None
+    neck_channels: list[int] | tuple[int, ...] = (128, 256, 512, 512)
     fusion_channels: int = 128
     context_channels: int = 256
-    pool_sizes: list[int] | None = None
-    image_mean: list[float] | None = None
-    image_std: list[float] | None = None
-
-    def __post_init__(self, **kwargs):
-        self.neck_channels = self.neck_channels or [128, 256, 512, 512]
-        self.pool_sizes = self.pool_sizes or [13, 9, 5, 1]
-        self.image_mean = self.image_mean or list(IMAGENET_DEFAULT_MEAN)
-        self.image_std = self.image_std or list(IMAGENET_DEFAULT_STD)
-        super().__post_init__(**kwargs)
+    pool_sizes: list[int] | tuple[int, ...] = (13, 9, 5, 1)
+    image_mean: list[float] | tuple[float, ...] = tuple(IMAGENET_DEFAULT_MEAN)
+    image_std: list[float] | tuple[float, ...] = tuple(IMAGENET_DEFAULT_STD)
 
     def validate_widths(self):
         """Raises a `ValueError` unless there are four positive neck widths, and the others are positive and even."""

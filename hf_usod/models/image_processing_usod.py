@@ -115,7 +115,8 @@ def _read(path: str | Path, convert) -> Image.Image:
         raise ValueError(f"{path}: cannot be read as an image ({error})") from error
 
 
-def _is_local(source) -> bool:
+def is_local(source) -> bool:
+    """Whether it is a path, not a URL and not an image."""
     return isinstance(source, Path) or (
         isinstance(source, str) and not source.startswith(("http://", "https://", "data:"))
     )
@@ -200,7 +201,7 @@ class UsodImageProcessor(PilBackend):
     def fetch_images(self, image_url_or_urls):
         """Local paths through `read_image`; lists, URLs and images as in transformers."""
         source = image_url_or_urls
-        if _is_local(source):
+        if is_local(source):
             return read_image(source)
         if isinstance(source, (np.ndarray, torch.Tensor)) and source.ndim == 2:  # transformers expects three axes
             return Image.fromarray(_to_uint8(source))
@@ -214,7 +215,7 @@ class UsodImageProcessor(PilBackend):
 
     def process_aux_image(self, aux) -> np.ndarray:
         """One auxiliary map of any accepted type as a `(3, H, W)` array of 8-bit RGB."""
-        if _is_local(aux):
+        if is_local(aux):
             aux = read_aux(aux)
         elif isinstance(aux, str):
             aux = self.fetch_images(aux)
@@ -251,7 +252,7 @@ class UsodImageProcessor(PilBackend):
                 aux_resized.append(resized[-1])
                 continue
             aux = self.process_aux_image(aux_source)
-            names = (str(s) if _is_local(s) else None for s in (source, aux_source))
+            names = (str(s) if is_local(s) else None for s in (source, aux_source))
             check_aux(image.shape[:0:-1], aux.shape[:0:-1], *names)
             if not kwargs["do_resize"]:  # to the size of its image, then
                 aux = self.resize(aux, SizeDict(height=image.shape[1], width=image.shape[2]), kwargs["resample"])
@@ -316,4 +317,4 @@ class UsodImageProcessor(PilBackend):
         return [(saliency > 0.5).long() for saliency in self.post_process_saliency(outputs, target_sizes)]
 
 
-__all__ = ["UsodImageProcessor", "check_aux", "read_aux", "read_image", "to_aux_rgb", "to_rgb"]
+__all__ = ["UsodImageProcessor", "check_aux", "is_local", "read_aux", "read_image", "to_aux_rgb", "to_rgb"]

@@ -5,7 +5,10 @@ import torch
 from PIL import Image, ImageOps
 from transformers import Pipeline
 
-from .image_processing_usod import read_image, to_rgb
+from .image_processing_usod import check_aux, is_local, read_aux, read_image, to_rgb
+
+# What an input may hold by name: the columns of the data sets of hf_usod. The last two are not looked at.
+_COLUMNS = {"image", "aux", "id", "mask"}
 
 
 def render_outputs(image: Image.Image, saliency: torch.Tensor, threshold: float = 0.5) -> dict[str, Image.Image]:
@@ -35,6 +38,7 @@ class SalientObjectDetectionPipeline(Pipeline):
     ```python
     >>> detect = pipeline("salient-object-detection", model=checkpoint)
     >>> detect("photo.jpg")["cutout"].save("cutout.png")
+    >>> detect({"image": "photo.jpg", "aux": "depth/photo.png"})["mask"]  # with a detector of two streams
     ```
     """
 
@@ -47,8 +51,9 @@ class SalientObjectDetectionPipeline(Pipeline):
     def __call__(self, inputs, **kwargs):
         """
         Args:
-            inputs (`str`, `Path`, `PIL.Image` or a list of them):
-                Images, as paths, URLs or PIL images. The EXIF orientation is applied.
+            inputs (`str`, `Path`, `PIL.Image`, `dict` or a list of them):
+                Images, as paths, URLs or PIL images. The EXIF orientation is applied. As a `dict`, `"image"` with its
+                `"aux"`: a depth, thermal or flow map of any type that [`UsodImageProcessor`] takes, or None.
             threshold (`float`, *optional*, defaults to 0.5):
                 Saliency above it is object in the mask.
             batch_size (`int`, *optional*, defaults to 1):
@@ -57,6 +62,9 @@ class SalientObjectDetectionPipeline(Pipeline):
         Returns:
             `dict` or `list[dict]`: `saliency` (PIL, mode L), `mask` (PIL, mode L, 0 or 255) and `cutout` (PIL,
             RGBA), each at the image's own size.
+
+        Raises:
+            ValueError: if an auxiliary map is given to a model that takes none, or cannot belong to its image.
         """
         return super().__call__(inputs, **kwargs)
 
@@ -65,14 +73,32 @@ class SalientObjectDetectionPipeline(Pipeline):
             raise ValueError(f"`threshold` must be in [0, 1], got {threshold}.")
         return {}, {}, {} if threshold is None else {"threshold": threshold}
 
+    def _read(self, source) -> Image.Image:
+        if isinstance(source, Image.Image):
+            return to_rgb(ImageOps.exif_transpose(source))
+        if not is_local(source):
+            return to_rgb(self.image_processor.fetch_images(source))
+        return read_image(source)
+
     def preprocess(self, inputs):
-        if isinstance(inputs, Image.Image):
-            image = to_rgb(ImageOps.exif_transpose(inputs))
-        elif str(inputs).startswith(("http://", "https://", "data:")):
-            image = to_rgb(self.image_processor.fetch_images(inputs))
-        else:
-            image = read_image(inputs)
-        model_inputs = self.image_processor(image, return_tensors="pt").to(self.dtype)
+        if not isinstance(inputs, dict):
+            inputs = {"image": inputs}
+        if "image" not in inputs or inputs.keys() - _COLUMNS:
+            raise ValueError(f"An input is an image, or a dict of `image` and `aux`; got one of {', '.join(inputs)}.")
+        source, aux = inputs["image"], inputs.get("aux")
+        image = self._read(source)
+        maps = {}
+        if hasattr(self.model.config, "aux_backbone_config"):
+            if is_local(aux):  # here, where the files' names are known
+                path, aux = aux, read_aux(aux)
+                check_aux(image.size, aux.size, source if is_local(source) else None, path)
+            maps["aux_images"] = [aux]  # for images without as well: they may share a batch with others
+        elif aux is not None:
+            raise ValueError(
+                f"A {self.model.config.model_type} model takes no auxiliary map. Give the image alone, or use a "
+                "detector of two streams (usod_sd)."
+            )
+        model_inputs = self.image_processor(image, **maps, return_tensors="pt").to(self.dtype)
         model_inputs["image"] = image
         return model_inputs
 

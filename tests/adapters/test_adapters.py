@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel, ResNetConfig
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
 from hf_usod import UsodSceConfig, UsodSceModel
@@ -13,18 +13,11 @@ from hf_usod.adapters import UsodAdapterConfig
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
+def base(tiny_backbone, tmp_path_factory):
     """A folder with a model."""
-    backbone = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 8, 16, 16],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("base")
-    UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8)).save_pretrained(folder)
+    UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone(), decoder_channels=8)).save_pretrained(folder)
     return folder
 
 

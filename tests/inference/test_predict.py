@@ -7,25 +7,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from transformers import ResNetConfig
 
 from hf_usod import UsodImageProcessor, UsodSceConfig, UsodSceModel
 from hf_usod.cli import main
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tiny_backbone, tmp_path_factory):
     """A small model of random weights: what is tested here is the way from file to file."""
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
-    backbone = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 8, 16, 16],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8)).save_pretrained(folder)
+    UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone(), decoder_channels=8)).save_pretrained(folder)
     UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
     return folder
 

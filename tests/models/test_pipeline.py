@@ -23,6 +23,11 @@ def detect(checkpoint) -> SalientObjectDetectionPipeline:
     return pipeline(TASK, model=checkpoint, device="cpu")
 
 
+@pytest.fixture(scope="module")
+def detect_with_map(sd_checkpoint) -> SalientObjectDetectionPipeline:
+    return pipeline(TASK, model=sd_checkpoint, device="cpu")
+
+
 def _assert_same(output: dict, expected: dict):
     assert output.keys() == expected.keys() == MODES.keys()
     for key, mode in MODES.items():
@@ -116,3 +121,63 @@ def test_stock_image_segmentation_pipeline(detect, checkpoint, monkeypatch):
     assert {m["label"]: m["mask"].size for m in masks} == {"background": (70, 50), "salient object": (70, 50)}
     for mask in masks:
         assert np.array_equal(mask["mask"], expected if mask["label"] == "salient object" else 255 - expected)
+
+
+DEPTH = Image.fromarray(np.random.default_rng(3).integers(0, 256, (25, 35), dtype=np.uint8))
+
+
+@torch.no_grad()
+def test_auxiliary_map(detect_with_map, sd_checkpoint):
+    photo = PHOTOS[0]
+    processor = AutoImageProcessor.from_pretrained(sd_checkpoint)
+    outputs = AutoModel.from_pretrained(sd_checkpoint)(**processor(photo, aux_images=[DEPTH], return_tensors="pt"))
+    (saliency,) = processor.post_process_saliency(outputs, [(photo.height, photo.width)])
+    expected = (saliency * 255).round().to(torch.uint8).numpy()
+    assert np.array_equal(detect_with_map({"image": photo, "aux": DEPTH})["saliency"], expected)
+    assert not np.array_equal(detect_with_map(photo)["saliency"], expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_images_with_and_without_maps(detect_with_map, batch_size):
+    rows = [{"image": PHOTOS[0], "aux": DEPTH}, PHOTOS[0], {"id": "2", "image": PHOTOS[2], "aux": None}]
+    outputs = detect_with_map(rows, batch_size=batch_size)
+    for output, row in zip(outputs, rows):
+        alone = np.asarray(detect_with_map(row)["saliency"], dtype=int)
+        assert np.abs(np.asarray(output["saliency"], dtype=int) - alone).max() <= 1
+
+
+def test_maps_from_files(detect_with_map, tmp_path):
+    for name, image in (
+        ("photo.jpg", PHOTOS[0]),
+        ("photo.png", DEPTH),
+        ("other.png", DEPTH),
+        ("turned.png", PHOTOS[1]),
+    ):
+        image.save(tmp_path / name)
+    photo = tmp_path / "photo.jpg"
+    expected = detect_with_map({"image": Image.open(photo), "aux": DEPTH})
+    _assert_same(detect_with_map({"image": photo, "aux": tmp_path / "photo.png"}), expected)
+    _assert_same(detect_with_map({"image": str(photo), "aux": str(tmp_path / "photo.png")}), expected)
+    for name in ("other.png", "turned.png"):
+        with pytest.raises(ValueError, match=rf"{name}.*photo\.jpg"):
+            detect_with_map({"image": photo, "aux": tmp_path / name})
+
+
+def test_a_model_of_one_stream_takes_no_map(detect):
+    with pytest.raises(ValueError, match=r"usod_sce model takes no auxiliary map"):
+        detect({"image": PHOTOS[0], "aux": DEPTH})
+    _assert_same(detect({"image": PHOTOS[0], "aux": None}), detect(PHOTOS[0]))
+
+
+@pytest.mark.parametrize("row", [{"aux": DEPTH}, {"image": PHOTOS[0], "depth": DEPTH}])
+def test_wrong_rows(detect_with_map, row):
+    with pytest.raises(ValueError, match="dict of `image` and `aux`"):
+        detect_with_map(row)
+
+
+def test_detector_in_the_stock_image_segmentation_pipeline(detect_with_map, sd_checkpoint, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda prompt: pytest.fail(f"asked: {prompt}"))
+    masks = pipeline("image-segmentation", model=sd_checkpoint, device="cpu")(PHOTOS[0])
+    found = {m["label"]: np.asarray(m["mask"]) for m in masks}
+    expected = np.asarray(detect_with_map(PHOTOS[0])["mask"])
+    assert (found["salient object"] != expected).mean() < 0.01  # its own image is its map up to rounding

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from hf_usod import UsodImageProcessor, UsodSceModel
+from hf_usod import UsodImageProcessor, UsodSceModel, UsodSdModel
 
-# Runs in a Python that cannot import the package: arguments are the folder, a photo, and the file for the results
+# Runs in a Python that cannot import the package: arguments are the folders, a photo, and the file for the results
 STRANGER = """
 import sys
 
@@ -29,10 +29,10 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation, pipeline
 
-plain, full, photo, results = sys.argv[1:]
+plain, full, detector, photo, results = sys.argv[1:]
 results_of = {}
 
-for folder in (plain, full):
+for folder in (plain, full, detector):
     processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)
     inputs = processor(photo, return_tensors="pt")
     for door in (AutoModel, AutoModelForSemanticSegmentation):
@@ -49,6 +49,8 @@ for task in (None, "salient-object-detection"):
     results_of |= {f"pipeline {task} {name}": np.asarray(image) for name, image in output.items()}
 masks = pipeline("image-segmentation", model=full, trust_remote_code=True, device="cpu")(photo)
 results_of |= {f"image-segmentation {mask['label']}": np.asarray(mask["mask"]) for mask in masks}
+output = pipeline(model=detector, trust_remote_code=True, device="cpu")({"image": photo, "aux": photo})
+results_of |= {f"detector {name}": np.asarray(image) for name, image in output.items()}
 assert not [name for name in sys.modules if name.split(".")[0] == "hf_usod"]
 np.savez(results, **results_of)
 """
@@ -69,21 +71,30 @@ def pipeline_folder(checkpoint, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def strangers_results(checkpoint, pipeline_folder, photo, tmp_path_factory) -> dict[str, np.ndarray]:
+def detector_folder(sd_checkpoint, tmp_path_factory) -> str:
+    folder = str(tmp_path_factory.mktemp("detector"))
+    pipeline("salient-object-detection", model=sd_checkpoint, device="cpu").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def strangers_results(checkpoint, pipeline_folder, detector_folder, photo, tmp_path_factory) -> dict[str, np.ndarray]:
     folder = tmp_path_factory.mktemp("stranger")
     environment = {**os.environ, "HF_HOME": str(folder), "HF_MODULES_CACHE": str(folder / "modules")}
     results = folder / "results.npz"
-    command = [sys.executable, "-I", "-c", STRANGER, checkpoint, pipeline_folder, photo, str(results)]
+    command = [sys.executable, "-I", "-c", STRANGER, checkpoint, pipeline_folder, detector_folder, photo, str(results)]
     run = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return dict(np.load(results))
 
 
-def test_exported_files(checkpoint, pipeline_folder):
-    code = {"configuration_usod.py", "modeling_usod_sce.py", "image_processing_usod.py"}
+def test_exported_files(checkpoint, pipeline_folder, detector_folder):
+    code = {"configuration_usod.py", "modeling_usod.py", "modeling_usod_sce.py", "image_processing_usod.py"}
     data = {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert set(os.listdir(checkpoint)) == code | data
     assert set(os.listdir(pipeline_folder)) == code | data | {"pipeline_usod.py"}
+    code = code - {"modeling_usod_sce.py"} | {"modeling_usod_sd.py"}
+    assert set(os.listdir(detector_folder)) == code | data | {"pipeline_usod.py"}
 
 
 def test_auto_map(checkpoint):
@@ -96,13 +107,13 @@ def test_auto_map(checkpoint):
 
 
 @pytest.mark.parametrize("door", ["AutoModel", "AutoModelForSemanticSegmentation"])
-@pytest.mark.parametrize("kind", ["plain", "pipeline"])
+@pytest.mark.parametrize("kind", ["plain", "pipeline", "detector"])
 @torch.no_grad()
-def test_model_and_processor(strangers_results, checkpoint, pipeline_folder, photo, kind, door):
-    processor = UsodImageProcessor.from_pretrained(checkpoint)
-    outputs = UsodSceModel.from_pretrained(checkpoint)(**processor(photo, return_tensors="pt"))
-    (saliency,) = processor.post_process_saliency(outputs, [(50, 70)])
-    folder = {"plain": checkpoint, "pipeline": pipeline_folder}[kind]
+def test_model_and_processor(strangers_results, checkpoint, pipeline_folder, detector_folder, photo, kind, door):
+    folder = {"plain": checkpoint, "pipeline": pipeline_folder, "detector": detector_folder}[kind]
+    processor = UsodImageProcessor.from_pretrained(folder)
+    model = (UsodSdModel if kind == "detector" else UsodSceModel).from_pretrained(folder)
+    (saliency,) = processor.post_process_saliency(model(**processor(photo, return_tensors="pt")), [(50, 70)])
     assert np.array_equal(strangers_results[f"{folder} {door}"], saliency.numpy())
 
 
@@ -116,3 +127,9 @@ def test_pipeline(strangers_results, checkpoint, photo, task):
 def test_stock_pipeline(strangers_results, checkpoint, photo):
     mask = np.asarray(pipeline("salient-object-detection", model=checkpoint, device="cpu")(photo)["mask"])
     assert np.array_equal(strangers_results["image-segmentation salient object"], mask)
+
+
+def test_detectors_pipeline(strangers_results, sd_checkpoint, photo):
+    expected = pipeline("salient-object-detection", model=sd_checkpoint, device="cpu")({"image": photo, "aux": photo})
+    for name, image in expected.items():
+        assert np.array_equal(strangers_results[f"detector {name}"], image)
