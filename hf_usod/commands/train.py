@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 def add_parser(commands) -> None:
@@ -10,7 +11,7 @@ def add_parser(commands) -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    from ..training import STAGES, parse_arguments, train_adapter, train_cue_extractor, train_detector
+    from ..training import STAGES, parse_arguments, train_adapter, train_cue_extractor, train_detector, train_whole
 
     first = argparse.ArgumentParser(prog="hf-usod train", add_help=False, allow_abbrev=False)
     first.add_argument("--stage", choices=list(STAGES), default="all")
@@ -18,13 +19,11 @@ def run(argv: Sequence[str]) -> int:
     chosen, rest = first.parse_known_args(argv)
     recipe = ["--recipe", str(chosen.recipe)] if chosen.recipe else []
     prog = f"hf-usod train [--stage {{{','.join(STAGES)}}}]"
-    args = parse_arguments(STAGES[chosen.stage], [*recipe, *rest], prog)
+    args: Any = parse_arguments(STAGES[chosen.stage], [*recipe, *rest], prog)
     if chosen.stage == "all":
-        from ..training.whole import train_whole
-
         trained = train_whole(args, chosen.recipe)
     else:
-        train = {"sce": train_cue_extractor, "sd": train_detector, "transfer": train_adapter}[chosen.stage]
+        train: Any = {"sce": train_cue_extractor, "sd": train_detector, "transfer": train_adapter}[chosen.stage]
         trained = train(args)
     print(f"Trained: {trained}.")
     return 0

@@ -12,6 +12,7 @@ from .cue_extractor import train_cue_extractor
 from .detector import train_detector
 from .run_folder import RunError
 from .transfer import train_adapter
+from .whole import train_whole
 
 __all__ = [
     "STAGES",
@@ -24,4 +25,5 @@ __all__ = [
     "train_adapter",
     "train_cue_extractor",
     "train_detector",
+    "train_whole",
 ]

@@ -155,14 +155,19 @@ class DetectorArguments(RunArguments):
 
 @dataclass
 class WholeArguments:
-    """The whole method: stage 1, pseudo-labels, stage 2. What the stages are told beyond this stands in the recipe,
-    under `sce:` and `sd:`."""
+    """The whole method: stage 1 (or transfer), pseudo-labels, stage 2. What the stages are told beyond this stands in
+    the recipe, under `sce:`, `transfer:` and `sd:`."""
 
     images: list[str] = _help("Folders of images; their trees are searched. No labels are read.")
     output_dir: str = _help("The run: `sce/`, `labels/` and `sd/`, with the detector in `sd/model/`.")
     aux: list[str] = _help("For each folder of images, the folder of its auxiliary maps, or 'none'.", [])
+    transfer: bool = _help(
+        "Transfer trained models to images of another kind: adapters for a cue extractor (--sce) and a detector "
+        "(--adapt), by default the embedded ones, instead of new models.",
+        False,
+    )
     sce: str | None = _help("A saliency cue extractor that is trained already, instead of stage 1.", None)
-    adapt: str | None = _help("A detector to transfer by an adapter, instead of a new one; wants --sce.", None)
+    adapt: str | None = _help("A detector that is trained already, to train an adapter for instead of a new one.", None)
     refine: str = _help("What refines the pseudo-labels.", "crf", choices=["crf", "pixel", "none"])
     resume: bool = _help("Continue the run in output_dir where it stopped.", False)
     skip_unreadable: bool = _help("Train without the images that cannot be read, instead of stopping.", False)

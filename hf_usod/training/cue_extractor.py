@@ -14,7 +14,7 @@ from ..models.image_processing_usod import UsodImageProcessor
 from ..models.modeling_usod import resize
 from ..models.modeling_usod_sce import UsodSceModel
 from ..objectives import btm_loss, consistency_loss, pcl_sd_loss
-from .arguments import CueExtractorArguments
+from .arguments import CueExtractorArguments, CueObjectiveArguments
 from .engine import Stage, StepOutput, fit, make_accelerator
 from .frozen import FrozenBackbone
 from .images import readable_images
@@ -31,7 +31,7 @@ class CueExtractorStage(Stage):
     The backbone is frozen, so what is trained, prepared by Accelerate and checkpointed is the decoder alone.
     """
 
-    def __init__(self, args: CueExtractorArguments, image_processor: UsodImageProcessor, features: FrozenBackbone):
+    def __init__(self, args: CueObjectiveArguments, image_processor: UsodImageProcessor, features: FrozenBackbone):
         self.args = args
         self.image_processor = image_processor
         self.features = features

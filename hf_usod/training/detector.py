@@ -97,7 +97,8 @@ class DetectorStage(Stage):
     ) -> None:
         """Stores what the labels of a batch become (eq. 8); flipped samples are flipped back."""
         prior = self.refiner(images.float(), saliency) if self.args.spr == "both" else None
-        rectified = rectify(saliency, label, prior, tuple(self.args.spr_weights))
+        of_prior, of_posterior, of_previous = self.args.spr_weights
+        rectified = rectify(saliency, label, prior, (of_prior, of_posterior, of_previous))
         rectified = torch.where(batch["flipped"].view(-1, 1, 1, 1), rectified.flip(-1), rectified)
         self.labels.write(batch["index"].cpu(), epoch, rectified)
 
@@ -212,7 +213,7 @@ def train_detector(args: DetectorArguments) -> Path:
             image_processor.save_pretrained(directory)
         model.to(memory_format=torch.channels_last)
 
-    def after_epoch(model: nn.Module, epoch: int) -> None:
+    def after_epoch(model: Any, epoch: int) -> None:
         batch = [views[index, False] for index in chosen]
         inputs = {
             name: torch.stack([one[name] for one in batch]).to(accelerator.device)

@@ -3,14 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from ..data import list_samples
-from ..inference.label import label_images
+from accelerate import PartialState
+
+from ..data import Sample, list_samples
+from ..labels import default_num_workers, label_images
 from ..models.modeling_usod_sce import UsodSceModel
-from .arguments import CueExtractorArguments, DetectorArguments, WholeArguments, parse_arguments
+from .arguments import CueExtractorArguments, DetectorArguments, TransferArguments, WholeArguments, parse_arguments
 from .base import load_base
 from .cue_extractor import train_cue_extractor
 from .detector import train_detector
 from .run_folder import RunError
+from .transfer import train_adapter
+
+EMBEDDED_SCE, EMBEDDED_SD = "usod-sce-lite", "usod-rgb-lite"  # what is transferred unless other models are named
 
 
 def _command_line(recipe: Path | None, **arguments: Any) -> list[str]:
@@ -24,11 +29,35 @@ def _command_line(recipe: Path | None, **arguments: Any) -> list[str]:
     return words
 
 
+def _label(args: WholeArguments, sce: str, adapter: Path | None, samples: list[Sample], directory: Path) -> None:
+    """Writes the pseudo-labels of samples that have none yet.
+
+    Raises:
+        RunError: naming what cannot be read or written, unless it is to be skipped.
+    """
+    state = PartialState()
+    model, image_processor = load_base(sce, UsodSceModel)
+    if adapter is not None:
+        model.load_adapter(str(adapter))
+    report = label_images(
+        model.eval().to(state.device),
+        image_processor,
+        [(sample.image, directory / f"{sample.id}.png") for sample in samples],
+        args.refine,
+        num_workers=max(1, default_num_workers() // state.num_processes),
+        shard=(state.process_index, state.num_processes),
+        progress=state.is_main_process,
+    )
+    if report.failed and not args.skip_unreadable:
+        raise RunError("\n".join([*report.failed.values(), "Repair or remove them, or pass --skip_unreadable."]))
+    state.wait_for_everyone()
+
+
 def train_whole(args: WholeArguments, recipe: Path | None = None) -> Path:
     """Runs all stages that are not finished yet; returns the folder of the detector, or of its adapter.
 
     Args:
-        recipe: with what the stages are told beyond `args`, in its sections `sce` and `sd`.
+        recipe: with what the stages are told beyond `args`, in its sections.
 
     Raises:
         RunError, LabelError, FileNotFoundError, ConversionError: with what to do about it.
@@ -36,9 +65,7 @@ def train_whole(args: WholeArguments, recipe: Path | None = None) -> Path:
     """
     root = Path(args.output_dir)
     if root.exists() and any(root.iterdir()) and not args.resume:
-        raise RunError(
-            f"{root}: is not empty. Pass --resume to continue the run in it, or choose another --output_dir."
-        )
+        raise RunError(f"{root}: is not empty. Pass --resume to continue in it, or choose another --output_dir.")
     shared = {
         "images": args.images,
         "resume": True,
@@ -47,7 +74,17 @@ def train_whole(args: WholeArguments, recipe: Path | None = None) -> Path:
         "mixed_precision": args.mixed_precision,
         "num_workers": args.num_workers,
     }
-    sce = args.sce
-    if sce is None:
-        stage = _command_line(recipe, output_dir=root / "sce", **shared)
-        sce = str(train_cue_extractor(parse_arguments(CueExtractorArguments, stage)))
+    sce, adapter, adapt = args.sce, None, args.adapt
+    if args.transfer:
+        sce, adapt = sce or EMBEDDED_SCE, adapt or EMBEDDED_SD
+        told = _command_line(recipe, output_dir=root / "sce", base=sce, **shared)
+        adapter = train_adapter(parse_arguments(TransferArguments, told))
+    elif sce is None:
+        told = _command_line(recipe, output_dir=root / "sce", **shared)
+        sce = str(train_cue_extractor(parse_arguments(CueExtractorArguments, told)))
+
+    _label(args, sce, adapter, list_samples(args.images), root / "labels")
+    places = [str(place) for place in range(len(args.images))] if len(args.images) > 1 else [""]
+    labels = [root / "labels" / place for place in places]
+    told = _command_line(recipe, output_dir=root / "sd", labels=labels, aux=args.aux, adapt=adapt, **shared)
+    return train_detector(parse_arguments(DetectorArguments, told))

@@ -1,0 +1,86 @@
+"""All stages in one command, on a tiny network and synthetic photos."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoModel
+
+from hf_usod import UsodSdModel
+from hf_usod.cli import main
+from hf_usod.training import whole
+
+
+@pytest.fixture(scope="module")
+def recipe(backbone, tmp_path_factory) -> Path:
+    """Two steps of each stage."""
+    small = {"size": 96, "num_epochs": 2, "batch_size": 8, "scale_steps": [1], "scale_stride": 32, "num_previews": 2}
+    widths = {"neck_channels": [8, 8, 8, 8], "fusion_channels": 8, "context_channels": 8, "learning_rate": 0.05}
+    sections = {
+        "sce": {**small, "backbone": str(backbone), "decoder_channels": 8},
+        "transfer": small,
+        "sd": {**small, **widths, "backbone": str(backbone)},
+    }
+    file = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    file.write_text(yaml.dump(sections))
+    return file
+
+
+def command(recipe: Path, photos: Path, run: Path, *more: str) -> list[str]:
+    given = ["--recipe", recipe, "--images", photos, "--output_dir", run, "--refine", "none", "--num_workers", "0"]
+    return ["train", *map(str, given), *more]
+
+
+@pytest.fixture(scope="module")
+def trained(recipe, photos, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(command(recipe, photos, run)) == 0
+    return run
+
+
+def test_all_stages_run_from_one_command(trained, photos):
+    assert isinstance(AutoModel.from_pretrained(trained / "sd" / "model"), UsodSdModel)
+    sce = AutoModel.from_pretrained(trained / "sce" / "model")
+    assert type(sce).__name__ == "UsodSceModel"
+    for photo in photos.iterdir():
+        with Image.open(trained / "labels" / photo.name) as label, Image.open(photo) as image:
+            assert label.size == image.size
+            assert set(np.unique(np.asarray(label))) <= {0, 255}
+
+
+def test_it_is_not_begun_anew_by_accident(trained, recipe, photos, capsys):
+    assert main(command(recipe, photos, trained)) == 1
+    assert "is not empty. Pass --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["_label", "train_detector"])
+def test_it_continues_from_where_it_was_stopped(trained, recipe, photos, tmp_path, monkeypatch, stage):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    run = tmp_path / "whole"
+    with monkeypatch.context() as patch:
+        patch.setattr(whole, stage, stop)
+        assert main(command(recipe, photos, run)) == 130
+    assert main(command(recipe, photos, run, "--resume")) == 0
+    actual, expected = (load_file(folder / "sd" / "model" / "model.safetensors") for folder in (run, trained))
+    assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []
+
+
+def test_transfer_trains_adapters_of_both_networks(trained, recipe, photos, tmp_path):
+    run = tmp_path / "transfer"
+    bases = ["--transfer", "--sce", str(trained / "sce" / "model"), "--adapt", str(trained / "sd" / "model")]
+    assert main(command(recipe, photos, run, *bases)) == 0
+    for stage, module in (("sce", "deep_projection"), ("sd", "global_info")):
+        adapter = load_file(run / stage / "model" / "adapter_model.safetensors")
+        assert adapter
+        assert all(f"decoder.{module}." in name for name in adapter)
+        model = AutoModel.from_pretrained(trained / stage / "model").eval()
+        photo = torch.randn(1, 3, 96, 96)
+        before = model(photo).logits
+        model.load_adapter(str(run / stage / "model"))
+        assert not torch.equal(model(photo).logits, before)
