@@ -1,13 +1,22 @@
 """Pseudo-labels: how they are made, rectified while a model learns from them, and kept. No human label comes here."""
 
+from .labelling import LabelReport, default_num_workers, label_images
+from .pixel_refiner import PixelRefiner
+from .pseudo_labels import REFINEMENTS, make_pseudo_label
 from .rectification import PAPER_WEIGHTS, RELEASED_WEIGHTS, rectify
 from .store import LabelError, LabelStore, read_label
 
 __all__ = [
     "PAPER_WEIGHTS",
+    "REFINEMENTS",
     "RELEASED_WEIGHTS",
     "LabelError",
+    "LabelReport",
     "LabelStore",
+    "PixelRefiner",
+    "default_num_workers",
+    "label_images",
+    "make_pseudo_label",
     "read_label",
     "rectify",
 ]

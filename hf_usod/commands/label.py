@@ -1,0 +1,75 @@
+"""`hf-usod label`: the pseudo-labels of photos, as PNGs. Also over several processes: `accelerate launch`."""
+
+import argparse
+import sys
+
+from .common import CommandError, load_pipeline, model_options, positive
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
+    return number
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser("label", parents=[model_options()], help="make pseudo-labels of unlabelled photos")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGES", help="folders of photos, photos, or quoted glob patterns"
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder for the labels; keeps the folder structure"
+    )
+    parser.add_argument(
+        "--refine",
+        default="crf",
+        choices=["crf", "pixel", "none"],
+        help="what fits labels to their photos; crf is the paper's and needs the extra `crf` (default: %(default)s)",
+    )
+    parser.add_argument("--batch_size", type=positive, default=8, help="photos at a time (default: %(default)s)")
+    parser.add_argument("--num_workers", type=_count, help="processes that refine (default: one a core)")
+    parser.add_argument("--overwrite", action="store_true", help="replace labels that exist")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+    from PIL import Image
+
+    from ..inference.outputs import plan_outputs
+    from ..labels import default_num_workers, label_images
+
+    Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
+    state = PartialState()
+    alone = state.num_processes == 1
+    num_workers = args.num_workers
+    if num_workers is None and args.refine != "none" and not alone:  # the processes of a machine share its cores
+        num_workers = max(1, default_num_workers() // state.num_processes)
+    try:
+        jobs = [(job.image, job.outputs["label"]) for job in plan_outputs(args.images, args.output, ["label"])]
+        detect = load_pipeline(args.model, args.device if alone else str(state.device))
+        report = label_images(
+            detect.model,
+            detect.image_processor,
+            jobs,
+            args.refine,
+            batch_size=args.batch_size,
+            num_workers=num_workers,
+            overwrite=args.overwrite,
+            shard=(state.process_index, state.num_processes),
+            progress=state.is_main_process,
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    reports = [report] if alone else gather_object([report])
+    failed = {photo: problem for one in reports for photo, problem in one.failed.items()}
+    if state.is_main_process:
+        print(f"{sum(one.done for one in reports)} photos labelled, in {args.output}.")
+        if kept := sum(len(one.kept) for one in reports):
+            print(f"{kept} labels existed and were kept; --overwrite replaces them.")
+        for problem in failed.values():
+            print(problem, file=sys.stderr)
+        if failed:
+            print(f"{len(failed)} photos failed (above).", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,0 +1,110 @@
+"""The pixel refiner: saliency that spreads to neighbours of like colour. The prior of self-rectification (SPR)."""
+
+import math
+import statistics
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+NEIGHBOURS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
+BANDWIDTH = 0.3  # of both kernels, in standard deviations
+POSITION_WEIGHT = 0.01
+EPSILON = 1e-8
+
+
+class PixelRefiner(nn.Module):
+    """Refines saliency maps by the images they belong to (eq. 5-7; the pixel-adaptive refinement of AFA, CVPR 2022).
+
+    Each iteration replaces a pixel by the weighted sum of its 8 neighbours at every dilation, 32 in all. The weight of
+    a neighbour is a softmax over a = -(|I_i - I_j| / (sigma_f + 1e-8) / 0.3)^2, averaged over the channels, sigma_f
+    the standard deviation of the 32 values; a softmax of the same form over their distances in pixels is added to it,
+    times 0.01. Beyond the border the image repeats its outermost pixels.
+
+    Without parameters and without gradients; computes in float32. The 32 weights of a pixel are made once, from
+    shifted views of one padded image. Since |I_i - I_j|^2 matters up to what all neighbours share, it is taken as
+    (I_j - m)(I_j + m - 2 I_i), m their mean: plain squares lose, in float32, what distinguishes the neighbours of a
+    pixel that is unlike all of them.
+
+    Args:
+        dilations: of the 3 x 3 windows.
+        num_iter: iterations.
+    """
+
+    def __init__(self, dilations: tuple[int, ...] = (1, 2, 4, 8), num_iter: int = 6):
+        super().__init__()
+        self.pad = max(dilations)
+        self.num_iter = num_iter
+        self.offsets = [(d * y, d * x) for d in dilations for y, x in NEIGHBOURS]
+        distances = [math.hypot(*offset) for offset in self.offsets]
+        deviation = statistics.stdev(distances) + EPSILON
+        affinities = [math.exp(-((distance / deviation / BANDWIDTH) ** 2)) for distance in distances]
+        self.position_weights = [POSITION_WEIGHT * affinity / sum(affinities) for affinity in affinities]
+
+    def _neighbours(self, maps: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The maps `(B, C, H, W)` shifted by each offset: views, one after the other."""
+        height, width = maps.shape[-2:]
+        padded = F.pad(maps, (self.pad,) * 4, mode="replicate")
+        for y, x in self.offsets:
+            yield padded[..., self.pad + y : self.pad + y + height, self.pad + x : self.pad + x + width]
+
+    def _weights(self, images: torch.Tensor) -> torch.Tensor:
+        """The weight of each neighbour, `(offsets, B, 1, H, W)`."""
+        count = len(self.offsets)
+        mean = torch.zeros_like(images)
+        for neighbour in self._neighbours(images):
+            mean += neighbour
+        mean /= count
+        variance = torch.zeros_like(images)
+        difference = torch.empty_like(images)
+        for neighbour in self._neighbours(images):
+            torch.sub(neighbour, mean, out=difference)
+            variance.addcmul_(difference, difference)
+        scale = variance.div_(count - 1).sqrt_().add_(EPSILON).mul_(BANDWIDTH).pow_(-2).div_(-images.shape[1])
+        shift = 2 * (mean - images)
+
+        weights = images.new_empty(count, len(images), 1, *images.shape[-2:])
+        product = torch.empty_like(images)
+        for weight, neighbour in zip(weights, self._neighbours(images)):
+            torch.sub(neighbour, mean, out=difference)
+            torch.add(difference, shift, out=product)
+            product.mul_(difference).mul_(scale)
+            torch.sum(product, dim=1, keepdim=True, out=weight)
+        weights.sub_(weights.amax(dim=0)).exp_()
+        weights.div_(weights.sum(dim=0))
+        return weights.add_(weights.new_tensor(self.position_weights).view(-1, 1, 1, 1, 1))
+
+    @torch.no_grad()
+    def forward(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """Refined maps.
+
+        Args:
+            images: `(B, 3, H, W)`, normalised; by which mean and deviation makes no difference.
+            saliency: `(B, 1, h, w)` in [0, 1]; resized (bilinear, align_corners=True) to the images.
+
+        Returns:
+            `(B, 1, H, W)` float32, at least 0. Weights add up to 1.01, so that values reach 1.01^num_iter; `rectify`
+            divides by the maximum.
+
+        Raises:
+            ValueError: if there is not one map an image.
+        """
+        if saliency.shape[:2] != (len(images), 1):
+            raise ValueError(f"`saliency` is {tuple(saliency.shape)}, expected ({len(images)}, 1, height, width).")
+        images, saliency = images.float(), saliency.float()
+        if saliency.shape[-2:] != images.shape[-2:]:
+            saliency = F.interpolate(saliency, size=images.shape[-2:], mode="bilinear", align_corners=True)
+        # One by one a sample's maps stay in a CPU's cache; an accelerator wants them all.
+        chunk = 1 if images.device.type == "cpu" else len(images)
+        refined = [self._refine(*part) for part in zip(images.split(chunk), saliency.split(chunk))]
+        return torch.cat(refined)
+
+    def _refine(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        weights = self._weights(images)
+        for _ in range(self.num_iter):
+            refined = torch.zeros_like(saliency)
+            for weight, neighbour in zip(weights, self._neighbours(saliency)):
+                refined.addcmul_(weight, neighbour)
+            saliency = refined
+        return saliency
