@@ -17,7 +17,7 @@ class Sample:
     aux: Path | None = None  # its depth, thermal or flow map; without one the image serves as its own
 
 
-def _names(paths: Sequence[Path], root: Path) -> list[str]:
+def relative_names(paths: Sequence[Path], root: Path) -> list[str]:
     """Relative paths without suffix; with it where images differ in nothing else."""
     relative = [path.relative_to(root) for path in paths]
     uses = Counter(path.with_suffix("") for path in relative)
@@ -44,8 +44,8 @@ def list_samples(images: Sequence[str | Path], aux: Sequence[str | Path | None] 
         maps: dict[str, Path] = {}
         if aux_folder is not None:
             found = list_images(aux_folder)
-            maps = dict(zip(_names(found, Path(aux_folder)), found))
-        names = _names(paths, Path(folder))
+            maps = dict(zip(relative_names(found, Path(aux_folder)), found))
+        names = relative_names(paths, Path(folder))
         if orphans := sorted(maps.keys() - set(names)):
             raise ValueError(
                 f"{aux_folder}: {len(orphans)} of {len(maps)} maps belong to no image in {folder}: "
