@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .commands import convert, evaluate, predict, train
+from .commands import convert, evaluate, label, predict, publish, train
 from .commands.common import CommandError
 
-COMMANDS = (predict, train, evaluate, convert)
+COMMANDS = (predict, label, train, evaluate, convert, publish)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -21,6 +21,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     from .conversion import ConversionError
+    from .labels import LabelError
     from .training import RunError
 
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return train.run(argv[1:])
         args = _parser().parse_args(argv)
         return args.run(args)
-    except (CommandError, ConversionError, RunError, OSError, ModuleNotFoundError) as error:
+    except (CommandError, ConversionError, LabelError, RunError, OSError, ModuleNotFoundError) as error:
         print(f"hf-usod: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:

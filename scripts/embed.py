@@ -1,18 +1,20 @@
 """Puts a trained model into the package: `python scripts/embed.py RUN/model usod-rgb-lite`.
 
 The weights are stored in half precision and computed with in single: the configuration says float32. The code stays
-out, as the installed package has it.
+out, as the installed package has it. `python scripts/embed.py --cards` writes the cards of all that is embedded anew,
+after their sources in `model_cards` or the numbers in `results` have changed.
 """
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
 import hf_usod
+from hf_usod.files import write_aside
+from hf_usod.hub import CARDS, render_card
 
 CHECKPOINTS = Path(hf_usod.__file__).parent / "checkpoints"
 
@@ -31,16 +33,31 @@ def embed(model: Path, name: str) -> Path:
     processor = json.loads((model / "preprocessor_config.json").read_text())
     processor.pop("auto_map", None)
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
-    card = Path(__file__).parents[1] / "model_cards" / f"{name}.md"
-    shutil.copyfile(card, folder / "README.md")
+    write_card(folder)
     return folder
+
+
+def write_card(folder: Path) -> None:
+    """Renders the card of an embedded model or adapter, known by the folder's name."""
+    adapter = folder / "adapter_config.json"
+    base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
+    text = render_card(CARDS / f"{folder.name}.md", base=base)
+    write_aside(folder / "README.md", lambda path: path.write_text(text))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="folder of the trained model")
-    parser.add_argument("name", help="name of the embedded model")
+    parser.add_argument("model", type=Path, nargs="?", help="folder of the trained model")
+    parser.add_argument("name", nargs="?", help="name of the embedded model")
+    parser.add_argument("--cards", action="store_true", help="only write the cards of all that is embedded anew")
     args = parser.parse_args()
+    if args.cards:
+        for folder in sorted(path.parent for path in CHECKPOINTS.glob("*/*.safetensors")):
+            write_card(folder)
+            print(folder / "README.md")
+        return
+    if not (args.model and args.name):
+        parser.error("give the folder of the trained model and the name of the embedded one")
     folder = embed(args.model, args.name)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     print(f"{folder}: {size:.1f} MiB")
