@@ -27,6 +27,9 @@ def add_parser(commands) -> None:
         help="one gives <stem>.png (clips: .mp4), several give <stem>_<kind>.png (default: saliency)",
     )
     parser.add_argument(
+        "--aux", metavar="DIR", help="depth, thermal or flow maps of the photos, named as they are, for a detector"
+    )
+    parser.add_argument(
         "--task", choices=["video"], help="video: the photos of each folder are frames, and their flow is used"
     )
     parser.add_argument("--threshold", type=unit_interval, default=0.5, help="of the mask (default: %(default)s)")
@@ -44,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
     from ..inference import flow_of_frames, predict, takes_aux
     from ..inference.outputs import expand_inputs
 
+    if args.aux and args.task:
+        raise CommandError(
+            "--task video computes the maps of frames; leave out --aux, or --task to use those in --aux."
+        )
     Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
     detect = load_pipeline(args.model, args.device, args.adapter)
     try:
@@ -60,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
             threshold=args.threshold,
             batch_size=args.batch_size,
             overwrite=args.overwrite,
+            aux=args.aux,
             aux_of=aux_of,
             background=args.background,
         )

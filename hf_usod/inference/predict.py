@@ -9,13 +9,14 @@ from PIL import Image
 from tqdm.auto import tqdm
 from transformers import Pipeline
 
+from ..data import list_images
 from ..data.video import group_frames, is_video_file, neighbours, read_flow_image, require_opencv
 from ..files import write_aside
-from ..models.image_processing_usod import read_image
+from ..models.image_processing_usod import check_aux, read_aux, read_image
 from .clip_files import ClipError
-from .outputs import Job, plan_outputs
+from .outputs import Job, expand_inputs, plan_outputs
 from .pictures import picture
-from .video import GREEN, predict_clip
+from .video import GREEN, predict_clip, takes_aux
 
 # Where the auxiliary map of an image comes from; None for an image that has none.
 AuxReader = Callable[[Path], Image.Image | None]
@@ -46,6 +47,28 @@ def flow_of_frames(images: Iterable[Path]) -> AuxReader:
     return lambda image: read_flow_image(image, *pairs[image]) if image in pairs else None
 
 
+def find_maps(folder: str | Path, images: Iterable[tuple[Path, Path]]) -> dict[Path, Path]:
+    """The auxiliary maps of images in a folder.
+
+    Args:
+        images: with their relative paths, which the maps have in their folder, whatever the suffix.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist, or holds no map of any of the images.
+        ValueError: naming two maps of one image.
+    """
+    maps: dict[Path, Path] = {}
+    for path in list_images(folder):
+        stem = path.relative_to(folder).with_suffix("")
+        if stem in maps:
+            raise ValueError(f"{path}: has the same name as {maps[stem].name}; which one is meant? Keep one.")
+        maps[stem] = path
+    found = {image: maps[stem] for image, relative in images if (stem := relative.with_suffix("")) in maps}
+    if not found:
+        raise FileNotFoundError(f"{folder}: holds no map of any of the photos (matched by path without suffix).")
+    return found
+
+
 def _to_do(jobs: Iterable[Job], overwrite: bool, report: Report) -> list[Job]:
     """The jobs without the outputs that exist already; those are noted as kept."""
     remaining = []
@@ -58,7 +81,10 @@ def _to_do(jobs: Iterable[Job], overwrite: bool, report: Report) -> list[Job]:
 
 
 def _read(image: Path, aux_of: AuxReader | None) -> tuple[Image.Image, Image.Image | None]:
-    return read_image(image), aux_of(image) if aux_of else None
+    photo, aux = read_image(image), aux_of(image) if aux_of else None
+    if aux is not None:
+        check_aux(photo.size, aux.size, image)
+    return photo, aux
 
 
 def _read_ahead(
@@ -88,6 +114,7 @@ def predict(
     threshold: float = 0.5,
     batch_size: int = 4,
     overwrite: bool = False,
+    aux: str | Path | None = None,
     aux_of: AuxReader | None = None,
     background: str = GREEN,
     progress: bool = True,
@@ -104,17 +131,29 @@ def predict(
         threshold: saliency above it is object in the mask.
         batch_size: images that go through the model at a time.
         overwrite: whether to replace outputs that exist; otherwise they are kept and reported.
-        aux_of: gives the auxiliary maps of photos, for a model that takes them. One that has none serves as its own.
+        aux: for a model that takes them, the folder with the auxiliary maps of photos, at the photos' places relative
+            to the inputs, whatever the suffix. A photo without one serves as its own, which is noted.
+        aux_of: gives the auxiliary maps instead.
         background: colour behind the cutouts of clips.
 
     Raises:
-        FileNotFoundError: for an input that does not exist.
-        ValueError: if an output would overwrite an input, or `background` is no colour.
+        FileNotFoundError: for an input that does not exist, or if `aux` holds no map of any photo.
+        ValueError: if an output would overwrite an input, `background` is no colour, or `aux` is given for a model
+            that takes no maps.
         ModuleNotFoundError: for clips, without PyAV.
     """
     report = Report()
     jobs = _to_do(plan_outputs(inputs, output, kinds), overwrite, report)
     photos = [job for job in jobs if not is_video_file(job.image)]
+    if aux is not None:
+        if not takes_aux(detect.model):
+            raise ValueError(
+                f"A {detect.model.config.model_type} model takes no auxiliary maps; use a detector (usod_sd)."
+            )
+        maps = find_maps(aux, expand_inputs(inputs, output))
+        if without := sum(job.image not in maps for job in photos):
+            report.notes.append(f"{without} of {len(photos)} photos have no map in {aux} and were predicted without.")
+        aux_of = lambda image: read_aux(maps[image]) if image in maps else None  # noqa: E731
     _predict_photos(detect, photos, threshold, batch_size, aux_of, progress, report)
     for job in jobs:
         if not is_video_file(job.image):
