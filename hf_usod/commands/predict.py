@@ -80,5 +80,5 @@ def run(args: argparse.Namespace) -> int:
     for line in [*report.notes, *report.failed.values()]:
         print(line, file=sys.stderr)
     if report.failed:
-        print(f"{len(report.failed)} photos failed (above).", file=sys.stderr)
+        print(f"{len(report.failed)} files failed (above).", file=sys.stderr)
     return 1 if report.failed else 0

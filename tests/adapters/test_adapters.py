@@ -4,11 +4,9 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from torch import nn
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import ModelOutput
+from transformers import AutoModel
 
-from hf_usod import UsodSceConfig, UsodSceModel
+from hf_usod import UsodSceConfig, UsodSceModel, UsodSdConfig, UsodSdModel
 from hf_usod.adapters import UsodAdapterConfig
 
 
@@ -31,40 +29,15 @@ def images():
     return torch.randn(2, 3, 64, 64)
 
 
-class _Block(nn.Module):
-    """As the detector's global block: two inputs, and a batch norm within."""
-
-    def __init__(self, channels: int = 4):
-        super().__init__()
-        self.conv = nn.Conv2d(2 * channels, channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, rgb, aux):
-        return self.norm(self.conv(torch.cat([rgb, aux], dim=1))).relu()
-
-
-class _DetectorConfig(PretrainedConfig):
-    model_type = "usod_sd"
-
-
-class _Detector(PreTrainedModel):
-    """Of a detector what matters here: a stem with a batch norm, and the block that adapters sit on by default."""
-
-    config_class = _DetectorConfig
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-        self.global_info = _Block()
-        self.post_init()
-
-    def forward(self, pixel_values, aux_pixel_values):
-        return ModelOutput(logits=self.global_info(self.stem(pixel_values), self.stem(aux_pixel_values)))
-
-
 @pytest.fixture
-def detector():
-    return _Detector(_DetectorConfig()).eval()
+def detector(tiny_backbone):
+    backbones = {"backbone_config": tiny_backbone(stem=True), "aux_backbone_config": tiny_backbone(stem=True)}
+    widths = {"neck_channels": [8, 8, 16, 16], "fusion_channels": 8, "context_channels": 8, "pool_sizes": [2, 1]}
+    model = UsodSdModel(UsodSdConfig(**backbones, **widths))
+    for module in model.modules():  # N(0, 0.01), as it is trained from, lets the images hardly through
+        if isinstance(module, torch.nn.Conv2d):
+            module.reset_parameters()
+    return model.eval()
 
 
 def logits(model, images):
@@ -231,19 +204,26 @@ def test_the_methods_of_transformers(model, images, tmp_path):
     assert torch.equal(logits(model, images), plain)
     with pytest.raises(ValueError, match="No adapter loaded"):
         model.set_adapter("steel")
-    model.load_adapter(str(tmp_path / "steel"), "again")
+    for name in ("again", "once more"):
+        model.load_adapter(str(tmp_path / "steel"), name)
+        assert close(logits(model, images), outputs["steel"])
+    model.set_adapter("again")
     assert close(logits(model, images), outputs["steel"])
+    model.disable_adapters()
+    assert torch.equal(logits(model, images), plain)
 
 
 @pytest.mark.parametrize("door", ["peft", "transformers"])
-def test_statistics_of_the_base_never_move(detector, images, door, tmp_path):
+def test_the_detector_keeps_its_statistics_and_the_adapter_has_its_own(detector, images, door, tmp_path):
     before, statistics = detected(detector, images), buffers(detector)
+    detector.save_pretrained(tmp_path / "base")
     config = UsodAdapterConfig(init_weights="zero")
     if door == "peft":
         adapted = get_peft_model(detector, config)
     else:
         detector.add_adapter(config)
         adapted = detector
+    assert torch.equal(detected(adapted.eval(), images), before)
     adapted.train()
     optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], 0.1)
     for _ in range(3):
@@ -252,24 +232,21 @@ def test_statistics_of_the_base_never_move(detector, images, door, tmp_path):
         optimizer.step()
     adapted.eval()
     assert all(torch.equal(tensor, statistics[name]) for name, tensor in buffers(detector).items())
-    own = detector.global_info.usod_adapter_modules["default"].norm
-    assert not torch.equal(own.running_mean, detector.global_info.base_layer.norm.running_mean)
+    layer = detector.decoder.global_info
+    own = layer.usod_adapter_modules["default"].reduction.norm
+    assert not torch.equal(own.running_mean, layer.base_layer.reduction.norm.running_mean)
     after = detected(adapted, images)
-    adapted.save_pretrained(tmp_path / door)
-    assert {name.split("usod_adapter_")[1] for name in load_file(tmp_path / door / "adapter_model.safetensors")} == {
-        "scales",
-        "modules.conv.weight",
-        *(f"modules.norm.{n}" for n in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")),
-    }
-    for layer in detector.modules():
-        if isinstance(layer, type(detector.global_info)):
-            layer.enable_adapters(False)
+    assert not torch.equal(after, before)
+    layer.enable_adapters(False)
     assert torch.equal(detected(adapted, images), before)
+    layer.enable_adapters(True)
 
-    fresh = _Detector(_DetectorConfig()).eval()
-    base = {name.replace("base_layer.", ""): value for name, value in detector.state_dict().items()}
-    fresh.load_state_dict({name: value for name, value in base.items() if "usod_adapter_" not in name})
-    fresh.load_adapter(str(tmp_path / door))
+    adapted.save_pretrained(tmp_path / "adapter")
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert all("decoder.global_info.usod_adapter_" in name for name in saved)
+    assert sum(name.endswith("running_mean") for name in saved) == 2
+    fresh = UsodSdModel.from_pretrained(tmp_path / "base")
+    fresh.load_adapter(str(tmp_path / "adapter"))
     assert close(detected(fresh.eval(), images), after)
 
 
@@ -279,7 +256,8 @@ def test_unfrozen_batch_norms_train_again(detector, images):
     detector.requires_grad_(True).train()
     statistics = buffers(detector)
     detector(images, images)
-    assert not torch.equal(detector.stem[1].running_mean, statistics["stem.1.running_mean"])
+    moved = {name for name, value in buffers(detector).items() if not torch.equal(value, statistics[name])}
+    assert moved == {name for name in statistics if "global_info" not in name}  # whose wrapper is still there
 
 
 def test_lora_on_the_same_module(model, images, tmp_path):

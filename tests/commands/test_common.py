@@ -8,7 +8,6 @@ import pytest
 import torch
 from peft import get_peft_model
 from PIL import Image
-from transformers import ResNetConfig
 
 import hf_usod
 from hf_usod import UsodAdapterConfig, UsodImageProcessor, UsodSceConfig, UsodSceModel
@@ -17,16 +16,10 @@ from hf_usod.commands.common import CommandError, load_pipeline
 
 
 @pytest.fixture
-def checkpoints(tmp_path, monkeypatch):
+def checkpoints(tiny_backbone, tmp_path, monkeypatch):
     """A package with one tiny embedded model, `tiny`, and one adapter of it, `tiny-steel`."""
     folder = tmp_path / "checkpoints"
-    backbone = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 8, 16, 16],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
+    backbone = tiny_backbone()
     model = UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8))
     model.save_pretrained(folder / "tiny")
     UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder / "tiny")
@@ -84,15 +77,8 @@ def test_errors_say_the_way_out(checkpoints):
         load_pipeline(device="cpu", adapter="tiny-steel")
 
 
-def test_an_adapter_of_another_model_does_not_fit(checkpoints, tmp_path):
-    backbone = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 8, 16, 24],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8)).save_pretrained(tmp_path / "other")
+def test_an_adapter_of_another_model_does_not_fit(tiny_backbone, checkpoints, tmp_path):
+    UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone(), decoder_channels=6)).save_pretrained(tmp_path / "other")
     UsodImageProcessor().save_pretrained(tmp_path / "other")
     with pytest.raises(CommandError, match="tiny-steel: cannot be loaded into"):
         load_pipeline(str(tmp_path / "other"), "cpu", "tiny-steel")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import ResNetConfig
 
 from hf_usod import (
     SalientObjectDetectionPipeline,
@@ -29,16 +28,10 @@ SIZE = (96, 64)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tiny_backbone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
-    backbone = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 8, 16, 16],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
+    backbone = tiny_backbone()
     UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8)).save_pretrained(folder)
     UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
     return folder
@@ -278,17 +271,11 @@ def test_without_pyav_it_says_what_to_install(predict, tmp_path, monkeypatch, ca
 
 
 @pytest.fixture(scope="module")
-def detector(tmp_path_factory):
+def detector(tiny_backbone, tmp_path_factory):
     """A small detector of random weights: its auxiliary input is the flow."""
     folder = tmp_path_factory.mktemp("detector")
     torch.manual_seed(0)
-    backbone = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 8, 16, 16],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stem", "stage1", "stage2", "stage3", "stage4"],
-    )
+    backbone = tiny_backbone(stem=True)
     widths = {"neck_channels": [8, 8, 16, 16], "fusion_channels": 8, "context_channels": 8, "pool_sizes": [2, 1]}
     UsodSdModel(UsodSdConfig(backbone_config=backbone, aux_backbone_config=backbone, **widths)).save_pretrained(folder)
     UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
