@@ -44,6 +44,7 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from PIL import Image
 
+    from ..data.video import is_video_file
     from ..inference import flow_of_frames, predict, takes_aux
     from ..inference.outputs import expand_inputs
 
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         aux_of = None
         if args.task == "video" and takes_aux(detect.model):
-            aux_of = flow_of_frames(image for image, _ in expand_inputs(args.inputs, args.output))
+            given = [path for path, _ in expand_inputs(args.inputs, args.output)]
+            aux_of = flow_of_frames(path for path in given if not is_video_file(path))
         elif args.task == "video":
             print("This model looks at frames one by one; their flow is not used.", file=sys.stderr)
         report = predict(
@@ -80,5 +82,6 @@ def run(args: argparse.Namespace) -> int:
     for line in [*report.notes, *report.failed.values()]:
         print(line, file=sys.stderr)
     if report.failed:
-        print(f"{len(report.failed)} files failed (above).", file=sys.stderr)
+        what = "photos and clips" if any(is_video_file(path) for path in report.failed) else "photos"
+        print(f"{len(report.failed)} {what} failed (above).", file=sys.stderr)
     return 1 if report.failed else 0

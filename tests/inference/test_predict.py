@@ -108,7 +108,7 @@ def test_damaged_files_are_named_and_the_others_done(predict, tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "z.png"]
     errors = capsys.readouterr().err
     assert all(str(folder / name) in errors for name in ("b.jpg", "text.png", "empty.png"))
-    assert "3 files failed" in errors and str(folder / "a.jpg") not in errors
+    assert "3 photos failed" in errors and str(folder / "a.jpg") not in errors
 
 
 def test_existing_outputs_are_kept_unless_told(predict, tmp_path, capsys):

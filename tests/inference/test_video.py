@@ -296,16 +296,18 @@ def test_detectors_see_the_flow(detector, tmp_path, monkeypatch, what):
     if what == "clip":
         source, options = [write_clip(tmp_path / "clip.mp4", 5), write_clip(tmp_path / "lone.mp4", 1)], []
     else:
-        source, options = [tmp_path / "tree"], ["--task", "video"]
+        source, options = [tmp_path / "tree", tmp_path / "tree" / "clip" / "0.mp4"], ["--task", "video"]
         for name, count in (("clip", 5), ("lone", 1)):
             (tmp_path / "tree" / name).mkdir(parents=True)
             for index, pixels in enumerate(pictures(count)):
                 Image.fromarray(pixels).save(tmp_path / "tree" / name / f"{index + 7}.png")
+        write_clip(source[1], 1)  # beside the frames, and none of them
     command = ["predict", *map(str, source), "--output", str(tmp_path / "out"), "--model", str(detector)]
     assert main([*command, "--batch_size", "2", "--device", "cpu", *options]) == 0
     frames = [np.asarray(each["image"]) for each in seen]
     if what == "frames":  # 10 and 11 come first by name, but not in time
         order = [3, 4, 0, 1, 2, 5]
+        assert len(seen) == 7 and seen.pop()["aux"] is None  # the clip comes after the photos
         seen, frames = [[seen[order.index(i)] for i in range(6)], [frames[order.index(i)] for i in range(6)]]
     flows = [None if each["aux"] is None else np.asarray(each["aux"]) for each in seen]
     assert len(seen) == 6 and flows[5] is None
