@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         num_workers = max(1, default_num_workers() // state.num_processes)
     try:
         jobs = [(job.image, job.outputs["label"]) for job in plan_outputs(args.images, args.output, ["label"])]
-        detect = load_pipeline(args.model, args.device if alone else str(state.device))
+        detect = load_pipeline(args.model, args.device if alone else str(state.device), args.adapter)
         report = label_images(
             detect.model,
             detect.image_processor,

@@ -63,19 +63,18 @@ def make_pseudo_label(saliency: np.ndarray, image: np.ndarray, refine: str = "cr
         )
     if not (saliency.min() >= 0 and saliency.max() <= 1):
         raise ValueError(f"`saliency` is in {saliency.min():.4g}..{saliency.max():.4g}, expected values in [0, 1].")
-    if refine == "pixel" and saliency.max() > 0:
-        saliency = _refine_by_pixels(saliency, image)
-    levels = (saliency * 255).round().astype(np.uint8)
-    threshold = otsu_threshold(levels)
-    if threshold is None:
-        return np.full(levels.shape, levels.flat[0] > 127, np.uint8)
-    mask = levels > threshold
-    if refine == "none":
+    mask = _binarise(saliency)
+    if refine == "none" or mask.all() or not mask.any():
         return mask.astype(np.uint8)
-    if refine == "crf":
-        mask = dense_crf(mask, image)
+    mask = dense_crf(mask, image) if refine == "crf" else _binarise(_refine_by_pixels(saliency, image))
     smooth = Image.fromarray(mask.astype(np.uint8)).filter(ImageFilter.MedianFilter(MEDIAN_SIZE))
     return np.array(smooth)
+
+
+def _binarise(saliency: np.ndarray) -> np.ndarray:
+    levels = (saliency * 255).round().astype(np.uint8)
+    threshold = otsu_threshold(levels)
+    return levels > (127 if threshold is None else threshold)
 
 
 def _refine_by_pixels(saliency: np.ndarray, image: np.ndarray) -> np.ndarray:

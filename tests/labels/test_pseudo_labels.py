@@ -1,0 +1,136 @@
+"""Pseudo-labels of single images: threshold, refinement, median filter."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from hf_usod.labels import REFINEMENTS, make_pseudo_label
+from hf_usod.labels.pseudo_labels import otsu_threshold
+
+
+def scene(noise=3):
+    """A red square on green, and a saliency map that is 4 pixels off, soft, and has a speck."""
+    image = Image.new("RGB", (80, 60), (40, 140, 50))
+    ImageDraw.Draw(image).rectangle([20, 15, 54, 44], fill=(200, 40, 40))
+    truth = np.asarray(image)[..., 0] > 100
+    texture = np.random.default_rng(0).integers(0, noise, (60, 80, 3), dtype=np.uint8)
+    saliency = np.clip(np.roll(truth, 4, axis=1) * 0.6 + 0.15, 0, 1)
+    saliency[4:6, 4:6] = 0.9
+    return saliency, np.asarray(image) + texture, truth
+
+
+def error(label, truth):
+    return np.abs(label.astype(float) - truth).mean()
+
+
+@pytest.fixture
+def crf():
+    return pytest.importorskip("pydensecrf.densecrf", reason='pip install "hf_usod[crf]"')
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        np.random.default_rng(0).beta(0.4, 0.6, (30, 40)),
+        np.random.default_rng(1).normal(0.2, 0.1, 1000).clip(0, 1),
+        np.repeat([0.0, 1.0], 10),
+        np.repeat([0.5, 0.51], [3, 900]),
+        np.array([0.1, 0.2, 0.9]),
+    ],
+)
+def test_otsu_is_the_best_split(levels):
+    """Against a search over all thresholds for the least variance within the classes, which is the same."""
+    levels = (levels * 255).round().astype(np.uint8)
+
+    def within(threshold):
+        low, high = levels[levels <= threshold], levels[levels > threshold]
+        return len(low) * low.var() + len(high) * high.var()
+
+    best = min(within(t) for t in range(levels.min(), levels.max()))
+    assert within(otsu_threshold(levels)) == pytest.approx(best)
+
+
+def test_otsu_of_a_constant_map():
+    assert otsu_threshold(np.full((3, 3), 7, np.uint8)) is None
+
+
+def test_threshold_alone():
+    saliency, image, truth = scene()
+    label = make_pseudo_label(saliency, image, "none")
+    assert label.dtype == np.uint8 and set(np.unique(label)) == {0, 1}
+    expected = np.roll(truth, 4, axis=1)
+    expected[4:6, 4:6] = True
+    np.testing.assert_array_equal(label, expected)
+
+
+def test_pixel_refinement_moves_towards_the_object():
+    saliency, image, truth = scene()
+    label = make_pseudo_label(saliency, image, "pixel")
+    assert error(label, truth) < error(make_pseudo_label(saliency, image, "none"), truth)
+    assert label[4:6, 4:6].sum() == 0  # the median filter takes specks
+
+
+def test_crf_finds_the_object(crf):
+    saliency, image, truth = scene()
+    image.flags.writeable = False  # as Pillow's are
+    label = make_pseudo_label(saliency, image)
+    assert label.dtype == np.uint8 and label.shape == truth.shape
+    assert error(label, truth) < 0.01 < error(make_pseudo_label(saliency, image, "none"), truth)
+
+
+def test_crf_has_the_constants_of_the_method(crf):
+    """Step by step as method section 4 says, but for the median filter, which is SciPy's."""
+    from pydensecrf.utils import unary_from_labels
+    from scipy.ndimage import median_filter
+
+    saliency, image, _ = scene(noise=60)
+    mask = make_pseudo_label(saliency, image, "none")
+    model = crf.DenseCRF2D(80, 60, 2)
+    model.setUnaryEnergy(unary_from_labels(mask.astype(int), 2, 0.7, zero_unsure=False))
+    model.addPairwiseGaussian(sxy=3, compat=3)
+    model.addPairwiseBilateral(sxy=50, srgb=5, rgbim=image, compat=10)
+    expected = np.argmax(model.inference(10), axis=0).reshape(60, 80)
+    expected = median_filter(expected, 7, mode="nearest")
+    np.testing.assert_array_equal(make_pseudo_label(saliency, image), expected)
+
+
+@pytest.mark.parametrize("refine", REFINEMENTS)
+@pytest.mark.parametrize("value, expected", [(0.0, 0), (0.2, 0), (0.8, 1), (1.0, 1)])
+def test_constant_maps(refine, value, expected):
+    image = scene()[1]
+    label = make_pseudo_label(np.full((60, 80), value), image, refine)
+    assert (label == expected).all()
+
+
+@pytest.mark.parametrize("refine", REFINEMENTS)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (6, 6), (1, 50), (7, 1)])
+def test_images_smaller_than_the_window(refine, shape):
+    if refine == "crf":
+        pytest.importorskip("pydensecrf")
+    random = np.random.default_rng(0)
+    image = random.integers(0, 255, (*shape, 3), dtype=np.uint8)
+    label = make_pseudo_label(random.uniform(size=shape), image, refine)
+    assert label.shape == shape and label.max() <= 1
+
+
+def test_a_missing_crf_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "hf_usod\[crf\]"'):
+        make_pseudo_label(*scene()[:2])
+
+
+@pytest.mark.parametrize(
+    "saliency, image, refine, message",
+    [
+        (np.zeros((4, 5)), np.zeros((5, 4, 3), np.uint8), "none", "of the size of"),
+        (np.zeros((4, 5)), np.zeros((4, 5, 3)), "none", "expected uint8"),
+        (np.full((4, 5), 255.0), np.zeros((4, 5, 3), np.uint8), "none", r"255..255, expected values in \[0, 1\]"),
+        (np.full((4, 5), np.nan), np.zeros((4, 5, 3), np.uint8), "none", "nan"),
+        (np.zeros((4, 5)), np.zeros((4, 5, 3), np.uint8), "crff", "expected one of crf, pixel, none"),
+    ],
+)
+def test_bad_input(saliency, image, refine, message):
+    with pytest.raises(ValueError, match=message):
+        make_pseudo_label(saliency, image, refine)
