@@ -1,10 +1,12 @@
-"""The authors' A2S-v3 checkpoints of the saliency cue extractor."""
+"""The authors' A2S-v3 checkpoints: of the saliency cue extractor here, of the detector in `a2s_detector`."""
 
 from peft import PeftModel, get_peft_model
 
 from ..adapters import UsodAdapterConfig
 from ..models.configuration_usod import UsodSceConfig
 from ..models.modeling_usod_sce import UsodSceModel
+from ..models.modeling_usod_sd import UsodSdModel
+from .a2s_detector import convert_a2s_detector, is_a2s_detector
 from .resnet import resnet50_backbone
 from .state_dicts import ConversionError, StateDict, load_exactly, select_prefix, strip_prefix
 
@@ -16,8 +18,10 @@ _UNUSED = "se.gn."  # a GroupNorm that the authors' gates own and never call
 
 
 def is_a2s(state_dict: StateDict) -> bool:
-    """Whether the keys look like the authors' SCE."""
-    return any(key.removeprefix("module.").startswith("decoder.ad4.") for key in state_dict)
+    """Whether the keys look like the authors' SCE or SD."""
+    return is_a2s_detector(state_dict) or any(
+        key.removeprefix("module.").startswith("decoder.ad4.") for key in state_dict
+    )
 
 
 def _rename_block(block: StateDict, prefix: str) -> StateDict:
@@ -34,12 +38,13 @@ def _rename_block(block: StateDict, prefix: str) -> StateDict:
     return renamed
 
 
-def convert_a2s_checkpoint(state_dict: StateDict) -> UsodSceModel | PeftModel:
-    """An authors' state dict of the SCE as our model, with the same outputs.
+def convert_a2s_checkpoint(state_dict: StateDict) -> UsodSceModel | UsodSdModel | PeftModel:
+    """An authors' state dict as our model, with the same outputs: a detector if it has its decoder, else an SCE.
 
     Args:
-        state_dict: `encoder.*` (ResNet-50 by torchvision's names, with or without `fc`),
-            `decoder.{ad2,ad3,ad4,fusion}.*` and, of a transferred one, `adapter.*`: the parallel copy of `ad4`.
+        state_dict: of the SCE, `encoder.*` (ResNet-50 by torchvision's names, with or without `fc`),
+            `decoder.{ad2,ad3,ad4,fusion}.*` and, of a transferred one, `adapter.*`: the parallel copy of `ad4`. Of the
+            SD, see `convert_a2s_detector`.
 
     Returns:
         The model; with an adapter, a `PeftModel` around it whose adapter is active.
@@ -48,6 +53,8 @@ def convert_a2s_checkpoint(state_dict: StateDict) -> UsodSceModel | PeftModel:
         ConversionError: listing the keys that are missing, unexpected or of another shape.
     """
     state_dict = strip_prefix(state_dict, "module.")
+    if is_a2s_detector(state_dict):
+        return convert_a2s_detector(state_dict)
     if unexpected := [key for key in state_dict if not key.startswith(("encoder.", "decoder.", "adapter."))]:
         raise ConversionError(f"Not a checkpoint of {_SOURCE}. Keys unexpected: {', '.join(unexpected)}.")
     decoder: StateDict = {}

