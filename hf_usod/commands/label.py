@@ -33,7 +33,7 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from accelerate import PartialState
+    from accelerate import Accelerator
     from accelerate.utils import gather_object
     from PIL import Image
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from ..labels import default_num_workers, label_images
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
-    state = PartialState()
+    state = Accelerator()  # not `PartialState`, which does not know of ACCELERATE_USE_CPU by itself
     alone = state.num_processes == 1
     num_workers = args.num_workers
     if num_workers is None and args.refine != "none" and not alone:  # the processes of a machine share its cores

@@ -197,8 +197,8 @@ def label_images(
                         report.failed[path] = str(error)
                         bar.update()
                 maps = _saliency(model, image_processor, [photo for _, _, photo in photos]) if photos else []
-                for (path, label, photo), saliency in zip(photos, maps):
-                    job = workers.submit(_refine_and_write, saliency, photo.image, refine, photo.size, label)
+                for (path, label, read_photo), saliency in zip(photos, maps):
+                    job = workers.submit(_refine_and_write, saliency, read_photo.image, refine, read_photo.size, label)
                     writing.append((path, job))
                 settle(limit=batch_size + 2 * num_workers)
             settle(limit=0)

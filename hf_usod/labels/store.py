@@ -185,7 +185,7 @@ class LabelStore:
                 except ValueError as error:
                     raise LabelError(f"{name}: is no label: {error}.") from error
                 labels[0, index] = label
-                digest.update(label)
+                digest.update(label.tobytes())
             versions[0], versions[1] = 0, ABSENT
             labels.flush()
             versions.flush()

@@ -147,8 +147,8 @@ def command(photos, output, saved, *options):
 
 @pytest.mark.slow
 def test_worker_processes_survive_a_kill_and_finish_when_called_again(photos, saved, tmp_path):
-    for seed in range(200):
-        photo(seed % 6, (300, 300)).save(photos / f"{seed}.png")
+    for seed in range(50):
+        photo(seed % 6, (400, 400)).save(photos / f"{seed}.png")
     output = tmp_path / "labels"
     process = command(photos, output, saved, "--refine", "pixel", "--num_workers", "1")
     while not (output.is_dir() and len(list(output.glob("[0-9]*.png"))) > 3):
@@ -160,13 +160,13 @@ def test_worker_processes_survive_a_kill_and_finish_when_called_again(photos, sa
     for path in output.rglob("[!.]*.png"):
         Image.open(path).load()  # whole
     before = len(made(output))
-    assert before < 205
+    assert before < 55
 
     resumed = command(photos, output, saved, "--refine", "pixel", "--num_workers", "1")
-    printed, errors = resumed.communicate(timeout=300)
+    printed, errors = resumed.communicate()
     assert resumed.returncode == 0, errors
     assert "labels existed and were kept" in printed
-    assert len(list(output.rglob("[!.]*.png"))) == 205
+    assert len(list(output.rglob("[!.]*.png"))) == 55
     assert children and not any(os.path.exists(f"/proc/{child}") for child in children)  # none is left behind
 
 
@@ -180,5 +180,5 @@ def test_distributed(photos, saved, tmp_path):
         list(map(str, words)), env={**os.environ, "ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True
     )
     assert done.returncode != 0  # for the damaged one
-    assert "5 photos labelled" in done.stdout and done.stderr.count("text.jpg: cannot be read") == 1
+    assert done.stdout.count("5 photos labelled") == 1 and done.stderr.count("text.jpg: cannot be read") == 1
     assert made(tmp_path / "labels") == LABELS
