@@ -9,19 +9,37 @@ from transformers.utils import ModelOutput
 
 
 @dataclass
+class SideLogits(ModelOutput):
+    """
+    What a detector says before its two streams are fused. A `ModelOutput`, because pipelines take batches of those
+    apart, and of tuples they do not.
+
+    Args:
+        rgb, aux (`torch.FloatTensor` of shape `(batch_size, 1, height / 4, width / 4)`):
+            Logits of the decoders led by either stream.
+        context (`torch.FloatTensor` of shape `(batch_size, 1, height / 32, width / 32)`):
+            Logits of the global block.
+    """
+
+    rgb: torch.Tensor | None = None
+    aux: torch.Tensor | None = None
+    context: torch.Tensor | None = None
+
+
+@dataclass
 class SaliencyOutput(ModelOutput):
     """
     Args:
         logits (`torch.FloatTensor` of shape `(batch_size, 1, height, width)`):
             Saliency before the sigmoid, at the input's size.
-        side_logits (`tuple(torch.FloatTensor)`, *optional*):
-            Logits of auxiliary outputs, for models that have them.
+        side_logits (`SideLogits`, *optional*):
+            Logits of side outputs, for models that have them.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*, with `output_hidden_states=True`):
             The backbone's features at strides 4, 8, 16 and 32.
     """
 
     logits: torch.Tensor | None = None
-    side_logits: tuple[torch.Tensor, ...] | None = None
+    side_logits: SideLogits | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
@@ -44,4 +62,4 @@ class UsodPreTrainedModel(PreTrainedModel):
         return super().save_pretrained(save_directory, *args, **kwargs)
 
 
-__all__ = ["SaliencyOutput", "UsodPreTrainedModel"]
+__all__ = ["SaliencyOutput", "SideLogits", "UsodPreTrainedModel"]

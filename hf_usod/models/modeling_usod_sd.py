@@ -9,7 +9,7 @@ from transformers.backbone_utils import load_backbone
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_usod import UsodSdConfig
-from .modeling_usod import SaliencyOutput, UsodPreTrainedModel, resize
+from .modeling_usod import SaliencyOutput, SideLogits, UsodPreTrainedModel, resize
 
 
 class UsodSdConvNormAct(nn.Module):
@@ -215,7 +215,9 @@ class UsodSdModel(UsodSdPreTrainedModel):
         fused, *side = self.decoder(features, self._levels(self.aux_backbone, self.aux_neck, aux_pixel_values))
         logits = F.interpolate(fused, size=pixel_values.shape[-2:], mode="bilinear", align_corners=False)
         return SaliencyOutput(
-            logits=logits, side_logits=tuple(side), hidden_states=tuple(features) if output_hidden_states else None
+            logits=logits,
+            side_logits=SideLogits(*side),
+            hidden_states=tuple(features) if output_hidden_states else None,
         )
 
 

@@ -140,7 +140,7 @@ def aux() -> torch.Tensor:
 
 def _assert_same(outputs, expected):
     assert all(e.std() > 1e-3 for e in expected)
-    for output, e in zip((outputs.logits, *outputs.side_logits), expected):
+    for output, e in zip((outputs.logits, *outputs.side_logits.to_tuple()), expected):
         torch.testing.assert_close(output, e, atol=1e-4, rtol=1e-4)
 
 

@@ -100,13 +100,13 @@ def test_outputs_are_the_methods(models, levels, size):
     assert outputs.logits.shape == (3, 1, *size)
     assert logits.std() > 0.01 and all(s.std() > 0.01 for s in side)
     torch.testing.assert_close(outputs.logits, logits, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(outputs.side_logits, side, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(outputs.side_logits.to_tuple(), side, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_side_logits_are_at_strides_4_and_32(models):
     side = models[5](torch.randn(1, 3, 96, 160)).side_logits
-    assert [s.shape for s in side] == [(1, 1, 24, 40), (1, 1, 24, 40), (1, 1, 3, 5)]
+    assert [s.shape for s in (side.rgb, side.aux, side.context)] == [(1, 1, 24, 40), (1, 1, 24, 40), (1, 1, 3, 5)]
 
 
 @pytest.mark.parametrize("mean, std", [((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5,) * 3, (0.1, 0.2, 0.3))])
@@ -149,7 +149,7 @@ def test_return_dict_false_gives_a_tuple(models):
 def test_every_weight_is_trained(tiny_sd_config, stir):
     model = stir(UsodSdModel(tiny_sd_config())).train()
     outputs = model(torch.randn(2, 3, 64, 64), torch.rand(2, 3, 64, 64))
-    (outputs.logits.square().mean() + sum(s.square().mean() for s in outputs.side_logits)).backward()
+    (outputs.logits.square().mean() + sum(s.square().mean() for s in outputs.side_logits.to_tuple())).backward()
     idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
 
