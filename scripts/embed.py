@@ -1,4 +1,4 @@
-"""Puts a trained model into the package: `python scripts/embed.py RUN/model usod-rgb-lite`.
+"""Puts a trained model or adapter into the package: `python scripts/embed.py RUN/model usod-rgb-lite`.
 
 The weights are stored in half precision and computed with in single: the configuration says float32. The code stays
 out, as the installed package has it. `python scripts/embed.py --cards` writes the cards of all that is embedded anew,
@@ -19,20 +19,36 @@ from hf_usod.hub import CARDS, render_card
 CHECKPOINTS = Path(hf_usod.__file__).parent / "checkpoints"
 
 
-def embed(model: Path, name: str) -> Path:
-    """Writes hf_usod/checkpoints/<name> anew; returns it."""
+def _halve(source: Path, target: Path) -> None:
+    weights = load_file(source)
+    halved = {key: value.half() if value.dtype == torch.float32 else value for key, value in weights.items()}
+    write_aside(target, lambda path: save_file(halved, path, metadata={"format": "pt"}))
+    target.chmod(0o644)  # safetensors leaves it to its owner
+
+
+def _write_json(content: dict, target: Path) -> None:
+    write_aside(target, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
+
+
+def embed(model: Path, name: str, base: str | None) -> Path:
+    """Writes hf_usod/checkpoints/<name> anew; returns it. An adapter is told the name of its embedded base."""
     folder = CHECKPOINTS / name
     folder.mkdir(parents=True, exist_ok=True)
-    weights = load_file(model / "model.safetensors")
-    halved = {key: value.half() if value.dtype == torch.float32 else value for key, value in weights.items()}
-    save_file(halved, folder / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((model / "config.json").read_text())
-    config.pop("auto_map", None)
-    config["dtype"] = "float32"
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    processor = json.loads((model / "preprocessor_config.json").read_text())
-    processor.pop("auto_map", None)
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
+    if (model / "adapter_config.json").is_file():
+        config = json.loads((model / "adapter_config.json").read_text())
+        if base is not None:
+            config["base_model_name_or_path"] = base
+        hf_usod.checkpoint_path(config["base_model_name_or_path"])  # raises unless it is embedded
+        _write_json(config, folder / "adapter_config.json")
+        _halve(model / "adapter_model.safetensors", folder / "adapter_model.safetensors")
+    else:
+        config = json.loads((model / "config.json").read_text())
+        config.pop("auto_map", None)
+        _write_json({**config, "dtype": "float32"}, folder / "config.json")
+        processor = json.loads((model / "preprocessor_config.json").read_text())
+        processor.pop("auto_map", None)
+        _write_json(processor, folder / "preprocessor_config.json")
+        _halve(model / "model.safetensors", folder / "model.safetensors")
     write_card(folder)
     return folder
 
@@ -49,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, nargs="?", help="folder of the trained model")
     parser.add_argument("name", nargs="?", help="name of the embedded model")
+    parser.add_argument("--base", help="of an adapter: the embedded model it belongs to, if it does not say so")
     parser.add_argument("--cards", action="store_true", help="only write the cards of all that is embedded anew")
     args = parser.parse_args()
     if args.cards:
@@ -58,7 +75,7 @@ def main() -> None:
         return
     if not (args.model and args.name):
         parser.error("give the folder of the trained model and the name of the embedded one")
-    folder = embed(args.model, args.name)
+    folder = embed(args.model, args.name, args.base)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     print(f"{folder}: {size:.1f} MiB")
 

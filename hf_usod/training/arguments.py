@@ -161,6 +161,12 @@ class WholeArguments:
     images: list[str] = _help("Folders of images; their trees are searched. No labels are read.")
     output_dir: str = _help("The run: `sce/`, `labels/` and `sd/`, with the detector in `sd/model/`.")
     aux: list[str] = _help("For each folder of images, the folder of its auxiliary maps, or 'none'.", [])
+    task: str = _help(
+        "video: the images are frames, a folder a sequence, and their optical flow is computed as their auxiliary map. "
+        "Other tasks (rgb, rgbd, rgbt, rsi, custom) differ in their images alone.",
+        "custom",
+        choices=["rgb", "rgbd", "rgbt", "video", "rsi", "custom"],
+    )
     transfer: bool = _help(
         "Transfer trained models to images of another kind: adapters for a cue extractor (--sce) and a detector "
         "(--adapt), by default the embedded ones, instead of new models.",
@@ -178,6 +184,8 @@ class WholeArguments:
     def __post_init__(self):
         if self.aux and len(self.aux) != len(self.images):
             raise ValueError(f"--aux: {len(self.aux)} folders for {len(self.images)} folders of --images.")
+        if self.aux and self.task == "video":
+            raise ValueError("--task video computes the flow; with --aux, leave it out.")
 
 
 Arguments = TypeVar("Arguments")

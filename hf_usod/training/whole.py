@@ -6,6 +6,7 @@ from typing import Any
 from accelerate import PartialState
 
 from ..data import Sample, list_samples
+from ..data.video import write_flow
 from ..labels import default_num_workers, label_images
 from ..models.modeling_usod_sce import UsodSceModel
 from .arguments import CueExtractorArguments, DetectorArguments, TransferArguments, WholeArguments, parse_arguments
@@ -53,6 +54,17 @@ def _label(args: WholeArguments, sce: str, adapter: Path | None, samples: list[S
     state.wait_for_everyone()
 
 
+def _write_flow(images: list[str], directory: Path) -> list[str]:
+    """Computes the flow of folders of frames that have none yet; returns the folders it is in."""
+    state = PartialState()
+    folders = [directory / str(place) for place in range(len(images))]
+    if state.is_main_process:
+        for frames, folder in zip(images, folders):
+            write_flow(frames, folder)
+    state.wait_for_everyone()
+    return [str(folder) for folder in folders]
+
+
 def train_whole(args: WholeArguments, recipe: Path | None = None) -> Path:
     """Runs all stages that are not finished yet; returns the folder of the detector, or of its adapter.
 
@@ -86,5 +98,6 @@ def train_whole(args: WholeArguments, recipe: Path | None = None) -> Path:
     _label(args, sce, adapter, list_samples(args.images), root / "labels")
     places = [str(place) for place in range(len(args.images))] if len(args.images) > 1 else [""]
     labels = [root / "labels" / place for place in places]
-    told = _command_line(recipe, output_dir=root / "sd", labels=labels, aux=args.aux, adapt=adapt, **shared)
+    aux = _write_flow(args.images, root / "flow") if args.task == "video" else args.aux
+    told = _command_line(recipe, output_dir=root / "sd", labels=labels, aux=aux, adapt=adapt, **shared)
     return train_detector(parse_arguments(DetectorArguments, told))

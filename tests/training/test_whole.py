@@ -71,6 +71,20 @@ def test_it_continues_from_where_it_was_stopped(trained, recipe, photos, tmp_pat
     assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []
 
 
+def test_video_is_trained_with_its_flow(trained, recipe, tmp_path):
+    pytest.importorskip("cv2")
+    texture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (100, 120, 3), np.uint8))
+    for sequence in "ab":
+        (tmp_path / "frames" / sequence).mkdir(parents=True)
+        for frame in range(4):
+            texture.crop((4 * frame, 0, 4 * frame + 96, 96)).save(tmp_path / "frames" / sequence / f"{frame}.png")
+    run = tmp_path / "video"
+    told = ["--task", "video", "--sce", str(trained / "sce" / "model")]
+    assert main(command(recipe, tmp_path / "frames", run, *told)) == 0
+    assert len(list((run / "flow").rglob("*.jpg"))) == 8
+    assert (run / "sd" / "model" / "model.safetensors").exists()
+
+
 def test_transfer_trains_adapters_of_both_networks(trained, recipe, photos, tmp_path):
     run = tmp_path / "transfer"
     bases = ["--transfer", "--sce", str(trained / "sce" / "model"), "--adapt", str(trained / "sd" / "model")]
