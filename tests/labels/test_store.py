@@ -261,7 +261,7 @@ def kill_and_resume_store(folder, name):
 def test_a_killed_run_replays_its_epoch_to_the_same_labels(tmp_path):
     straight, killed = (kill_and_resume_store(tmp_path, name) for name in ("straight", "killed"))
     uninterrupted = train(straight.directory, 1, 5, "0:40")
-    uninterrupted.communicate(timeout=120)
+    uninterrupted.communicate(timeout=900)
     assert uninterrupted.returncode == 0
 
     start = 1  # the checkpoint at the end of an epoch
@@ -274,7 +274,7 @@ def test_a_killed_run_replays_its_epoch_to_the_same_labels(tmp_path):
         for line in process.stdout.read().splitlines():
             start = int(line.split()[0])
     resumed = train(killed.directory, start, 5, "0:40")
-    resumed.communicate(timeout=120)
+    resumed.communicate(timeout=900)
     assert resumed.returncode == 0
     final = LabelStore(killed.directory).read(range(40), 6)
     assert torch.equal(final, straight.read(range(40), 6))
@@ -318,6 +318,6 @@ def test_processes_write_side_by_side(tmp_path):
     alone, shared = (kill_and_resume_store(tmp_path, name) for name in ("alone", "shared"))
     jobs = [train(alone.directory, 1, 4, "0:40"), *(train(shared.directory, 1, 4, f"{i}:40:2") for i in (0, 1))]
     for job in jobs:
-        job.communicate(timeout=120)
+        job.communicate(timeout=900)
         assert job.returncode == 0
     assert torch.equal(shared.read(range(40), 5), alone.read(range(40), 5))
