@@ -33,7 +33,7 @@ def _source(name: str) -> str:
         return name
 
 
-def _base_of(adapter: str) -> str:
+def base_of(adapter: str) -> str:
     """The model that an adapter was trained for, as its configuration names it.
 
     Raises:
@@ -74,7 +74,7 @@ def load_pipeline(name: str | None = None, device: str | None = None, adapter: s
     import hf_usod
 
     logging.disable_progress_bar()
-    base = name or (_base_of(adapter) if adapter else DEFAULT_MODEL)
+    base = name or (base_of(adapter) if adapter else DEFAULT_MODEL)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -1,32 +1,177 @@
-"""`hf-usod evaluate`: scores on images with ground truth."""
+"""`hf-usod evaluate`: scores of models, or of saliency maps that exist, on images with ground truth."""
 
 import argparse
-import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .common import load_pipeline, model_options
+from .common import DEFAULT_MODEL, CommandError, base_of, load_pipeline, positive
+
+if TYPE_CHECKING:
+    from ..evaluation import Evaluation, EvaluationSet
+
+EPILOG = """
+examples:
+  hf-usod evaluate --predictions rembg_out --masks GT
+  hf-usod evaluate --model usod-rgb-lite run/model --images ECSSD/RGB --masks ECSSD/GT --output report
+  hf-usod evaluate --model run/model --task rgbd --root datasets --output results/rgbd.json
+
+--output FILE.json gets the scores; a folder gets results.json, results.md, results.tex, images.csv (per image),
+curves.csv, the curves as PNG and PDF, and the models' maps, with which an evaluation that was stopped goes on.
+"""
+
+
+def _workers(text: str) -> int:
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
+    return number
 
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
-        "evaluate", parents=[model_options()], help="score a model on images with ground truth"
+        "evaluate",
+        help="score models, or maps of any method, against ground truth",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--images", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--masks", required=True, type=Path, metavar="DIR", help="ground truth, by the images' stems")
-    parser.add_argument("--name", help="of the dataset, for the report (default: the folder that --images lies in)")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="where to write the scores as well")
+    what = parser.add_argument_group("what is scored")
+    what.add_argument(
+        "--model",
+        nargs="+",
+        metavar="MODEL",
+        help=f"embedded models, folders or Hub ids (default: {DEFAULT_MODEL}, unless --predictions is given)",
+    )
+    what.add_argument(
+        "--adapter",
+        nargs="+",
+        metavar="ADAPTER",
+        help="also the model with each of these task adapters (without --model: the adapters on their own base models)",
+    )
+    what.add_argument("--device", help="cpu, cuda, cuda:1, mps … (default: the fastest there is)")
+    what.add_argument(
+        "--predictions",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders of saliency maps, or of cutouts with an alpha channel, by any method; named as the masks",
+    )
+    what.add_argument("--partial", action="store_true", help="score the maps there are, though some masks have none")
+    data = parser.add_argument_group("data with ground truth: folders, or a task's data sets")
+    data.add_argument("--images", type=Path, metavar="DIR")
+    data.add_argument("--masks", type=Path, metavar="DIR", help="ground truth, at the images' places without suffix")
+    data.add_argument("--aux", type=Path, metavar="DIR", help="depth, thermal or flow maps, likewise")
+    data.add_argument("--name", help="of the data set, for the report (default: the folder that --masks lies in)")
+    data.add_argument("--task", help="rgb, rgbd, rgbt, video or rsi: its test sets below --root")
+    data.add_argument("--root", type=Path, metavar="DIR", help="where the data sets' folders are")
+    data.add_argument(
+        "--names", nargs="+", metavar="NAME", help="of the task's data sets (default: all that are there)"
+    )
+    out = parser.add_argument_group("how, and where to")
+    out.add_argument("--output", type=Path, metavar="DIR|FILE.json", help="where to write; see below")
+    out.add_argument("--note", default="", help="what a reader must know of the model: backbone, pre-training, epoch")
+    out.add_argument(
+        "--normalize",
+        action="store_true",
+        help="stretch each map to the full range first, as PySODMetrics does by default; other numbers",
+    )
+    out.add_argument("--batch_size", type=positive, default=8, help="images at a time (default: %(default)s)")
+    out.add_argument("--num_workers", type=_workers, help="processes that score (default: one a core)")
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    from ..evaluation import evaluate_model
-    from ..files import write_aside
+def _check(args: argparse.Namespace) -> None:
+    if args.predictions:
+        if args.model or args.adapter or args.images or args.aux or args.task:
+            raise CommandError("--predictions are scored against --masks alone; leave out the other inputs.")
+        if not args.masks:
+            raise CommandError("--predictions needs --masks, the folder with the ground truth.")
+    elif args.task:
+        if args.images or args.masks or args.aux or args.name:
+            raise CommandError("Give --task and --root, or --images and --masks, not both.")
+        if not args.root:
+            raise CommandError("--task needs --root, the folder that its data sets are in.")
+    elif not (args.images and args.masks):
+        raise CommandError("Nothing to evaluate on: give --images and --masks, --task and --root, or --predictions.")
+    if args.adapter and len(args.model or []) > 1:
+        raise CommandError("--adapter goes with one --model, its base.")
+    if args.partial and not args.predictions:
+        raise CommandError("--partial is for --predictions.")
 
-    detect = load_pipeline(args.model, args.device)
-    scores = evaluate_model(detect.model, detect.image_processor, args.images, args.masks)
-    report = {"model": args.model, "dataset": args.name or args.images.resolve().parent.name, **scores}
-    text = json.dumps(report, indent=2)
-    print(text)
-    if args.output:
-        write_aside(args.output, lambda path: path.write_text(text + "\n"))
+
+def _folder_name(args: argparse.Namespace) -> str:
+    return args.name or args.masks.resolve().parent.name
+
+
+def _sets(args: argparse.Namespace) -> "list[EvaluationSet]":
+    from ..evaluation import EvaluationSet, folder_samples
+    from ..evaluation.tasks import task_sets
+
+    if args.task:
+        sets, missing = task_sets(args.task, args.root, args.names)
+        for line in missing:
+            print(line, file=sys.stderr)
+        return sets
+    return [EvaluationSet(_folder_name(args), folder_samples(args.images, args.masks, args.aux))]
+
+
+def _score_maps(args: argparse.Namespace) -> "Iterator[Evaluation]":
+    from ..evaluation import EvaluationSet, evaluate_maps, map_samples
+
+    names = [folder.resolve().name for folder in args.predictions]
+    for name, folder in zip(names, args.predictions):
+        samples, maps = map_samples(folder, args.masks, args.partial)
+        dataset = EvaluationSet(_folder_name(args), samples)
+        options = {"normalize": args.normalize, "num_workers": args.num_workers, "note": args.note}
+        yield evaluate_maps(name if names.count(name) == 1 else str(folder), dataset, maps, **options)
+
+
+def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Evaluation]":
+    from ..evaluation import evaluate_maps
+    from ..evaluation.curves import file_name
+    from ..evaluation.predicting import predict_maps
+
+    sets = _sets(args)
+    models: list[tuple[str, str | None]]
+    models = [(name, None) for name in args.model or ([] if args.adapter else [DEFAULT_MODEL])]
+    models += [(args.model[0] if args.model else base_of(adapter), adapter) for adapter in args.adapter or []]
+    options = {"normalize": args.normalize, "num_workers": args.num_workers, "note": args.note}
+    for name, adapter in models:
+        detect = load_pipeline(name, args.device, adapter)
+        for dataset in sets:
+            folder = maps / file_name(adapter or name) / file_name(dataset.name) if maps else None
+            samples = list(dataset.samples)
+            predictions = predict_maps(detect.model, detect.image_processor, samples, args.batch_size, folder)
+            yield evaluate_maps(name, dataset, predictions, adapter=adapter, **options)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..evaluation.curves import draw_curves
+    from ..evaluation.report import entries_of, legend, markdown_table, write_json, write_report
+
+    _check(args)
+    as_folder = args.output is not None and args.output.suffix.lower() != ".json"
+    try:
+        found = (
+            _score_maps(args) if args.predictions else _score_models(args, args.output / "maps" if as_folder else None)
+        )
+        evaluations = list(found)
+    except (FileNotFoundError, ValueError) as error:
+        raise CommandError(str(error)) from error
+    entries = entries_of(evaluations)
+    print(f"\n{markdown_table(entries)}\n{legend(entries)}")
+    for one in evaluations:
+        if one.metrics.num_empty:
+            print(f"{one.dataset}: {one.metrics.num_empty} masks hold no object; their F is 0 whatever is predicted.")
+    if args.output is None:
+        return 0
+    if not as_folder:
+        write_json(args.output, entries)
+    else:
+        write_report(evaluations, args.output)
+        try:
+            draw_curves(evaluations, args.output)
+        except ModuleNotFoundError as error:
+            print(f"The curves are in curves.csv, not drawn. {error}", file=sys.stderr)
+    print(f"Written to {args.output}.")
     return 0

@@ -1,44 +1,62 @@
-"""Scores of a model on folders of images and their ground truth."""
+"""Scores of models and of maps on data sets, as report entries."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
-from tqdm.auto import tqdm
 
-from ..data import list_images
-from ..models.image_processing_usod import UsodImageProcessor, read_image
-from .metrics import SaliencyMetrics
-
-
-def pair_ground_truth(images: Path, masks: Path) -> list[tuple[Path, Path]]:
-    """Images and their masks, by file stem.
-
-    Raises:
-        FileNotFoundError: naming the images without a mask.
-    """
-    by_stem = {path.stem: path for path in list_images(masks)}
-    paths = list_images(images)
-    if missing := [path.name for path in paths if path.stem not in by_stem]:
-        raise FileNotFoundError(
-            f"{masks}: no ground truth for {len(missing)} of {len(paths)} images: {', '.join(missing[:10])}."
-        )
-    return [(path, by_stem[path.stem]) for path in paths]
+from ..models.image_processing_usod import UsodImageProcessor
+from .predicting import predict_maps
+from .samples import EvaluationSet, folder_samples
+from .scoring import score_maps
+from .usod_saliency.saliency_metrics import SaliencyMetrics
 
 
-def predict_maps(
-    model: torch.nn.Module, processor: UsodImageProcessor, pairs: list[tuple[Path, Path]], batch_size: int = 8
-) -> Iterator[tuple[torch.Tensor, Image.Image]]:
-    """Yields the saliency `(H, W)` of each image at the size of its ground truth, and that ground truth."""
-    for start in range(0, len(pairs), batch_size):
-        batch = pairs[start : start + batch_size]
-        inputs = processor([read_image(image) for image, _ in batch], return_tensors="pt").to(model.device)
-        masks = [Image.open(mask).convert("L") for _, mask in batch]
-        with torch.inference_mode():
-            outputs = model(**inputs)
-        sizes = [(mask.height, mask.width) for mask in masks]
-        yield from zip(processor.post_process_saliency(outputs, sizes), masks)
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a model (or of another method's maps) on a data set."""
+
+    model: str
+    dataset: str
+    metrics: SaliencyMetrics
+    adapter: str | None = None  # a task adapter that was in the model
+    note: str = ""  # what a reader must know of the model: backbone, pre-training, training data, epoch
+
+    @property
+    def label(self) -> str:
+        """The model's name in tables and pictures."""
+        return f"{self.model} + {self.adapter}" if self.adapter else self.model
+
+    def entry(self) -> dict[str, Any]:
+        """As in results JSON: `model`, `adapter` and `note` if any, `dataset`, `num_images`, and scores by name."""
+        entry: dict[str, Any] = {"model": self.model, "dataset": self.dataset, "num_images": len(self.metrics)}
+        if self.adapter:
+            entry["adapter"] = self.adapter
+        if self.note:
+            entry["note"] = self.note
+        if self.metrics.normalize:
+            entry["normalize"] = True
+        if self.metrics.num_empty:
+            entry["num_empty_masks"] = self.metrics.num_empty
+        return {**entry, **self.metrics.results()}
+
+
+def evaluate_maps(
+    model: str,
+    dataset: EvaluationSet,
+    predictions: Iterable[np.ndarray | Path],
+    *,
+    adapter: str | None = None,
+    note: str = "",
+    **options,
+) -> Evaluation:
+    """Scores maps that exist, or are being made; `options` are those of `score_maps`."""
+    options.setdefault("label", f"{adapter or model} on {dataset.name}")
+    metrics = score_maps(list(dataset.samples), predictions, **options)
+    return Evaluation(model, dataset.name, metrics, adapter, note)
 
 
 def evaluate_model(
@@ -46,10 +64,6 @@ def evaluate_model(
 ) -> dict[str, float]:
     """`SaliencyMetrics.results` of a model on a folder of images and a folder of masks with the same stems, and
     `num_images`."""
-    pairs = pair_ground_truth(images, masks)
-    metrics = SaliencyMetrics()
-    for saliency, mask in tqdm(
-        predict_maps(model, processor, pairs), "evaluating", len(pairs), unit="image", disable=not progress
-    ):
-        metrics.step(saliency.cpu().numpy(), mask)
-    return {"num_images": len(pairs), **metrics.results()}
+    samples = folder_samples(images, masks)
+    metrics = score_maps(samples, predict_maps(model, processor, samples), progress=progress)
+    return {"num_images": len(metrics), **metrics.results()}

@@ -1,0 +1,76 @@
+"""Precision-recall curves and F over thresholds, as pictures."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import write_aside
+from .benchmark import Evaluation
+
+FORMATS = ("png", "pdf")
+# Okabe and Ito's colours, told apart by everyone, with line styles for those who print in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", "-.", ":")
+
+
+def pyplot() -> Any:
+    """matplotlib's pyplot, drawing to files.
+
+    Raises:
+        ModuleNotFoundError: saying what to install.
+    """
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("Pictures need matplotlib: pip install 'hf_usod[figures]'.") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42})
+    return pyplot
+
+
+def save_figure(figure: Any, path: Path) -> list[Path]:
+    """Writes `<path>.png` (200 dpi) and `<path>.pdf`; returns them. The figure is closed."""
+    paths = [path.with_name(f"{path.name}.{kind}") for kind in FORMATS]
+    for target in paths:
+        write_aside(target, lambda aside: figure.savefig(aside, dpi=200, bbox_inches="tight", facecolor="white"))
+    pyplot().close(figure)
+    return paths
+
+
+def file_name(text: str) -> str:
+    """A model's or data set's name as that of a file."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "unnamed"
+
+
+def draw_curves(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
+    """Writes curves-<data set>.png and .pdf: precision over recall, and F over the threshold, a line a model.
+
+    Raises:
+        ModuleNotFoundError: without matplotlib.
+    """
+    plt = pyplot()
+    written = []
+    for dataset in dict.fromkeys(one.dataset for one in evaluations):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6), constrained_layout=True)
+        for number, one in enumerate(one for one in evaluations if one.dataset == dataset):
+            curves = one.metrics.curves()
+            look = {
+                "color": COLOURS[number % len(COLOURS)],
+                "linestyle": STYLES[number // len(COLOURS) % len(STYLES)],
+                "linewidth": 1.6,
+                "label": one.label,
+            }
+            left.plot(curves["recall"], curves["precision"], **look)
+            right.plot([level / 255 for level in range(256)], curves["f"], **look)
+        left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="Precision and recall")
+        right.set(xlabel="threshold", ylabel="F, beta² = 0.3", xlim=(0, 1), ylim=(0, 1.02), title="F over thresholds")
+        for axes in (left, right):
+            axes.grid(color="#dddddd", linewidth=0.6)
+        right.legend(frameon=False, loc="lower center")
+        count = next(len(one.metrics) for one in evaluations if one.dataset == dataset)
+        figure.suptitle(f"{dataset}, {count} images", fontsize=10)
+        written += save_figure(figure, folder / f"curves-{file_name(dataset)}")
+    return written

@@ -1,0 +1,98 @@
+"""The saliency maps of a model on a data set, kept as files where a folder for them is given."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..files import write_aside
+from ..models.image_processing_usod import UsodImageProcessor, read_aux, read_image
+from .samples import EvaluationSample
+
+FINGERPRINT_FILE = ".made-by.json"
+
+
+def fingerprint(model: torch.nn.Module, processor: UsodImageProcessor) -> str:
+    """Changes when the weights or the preparation of images do."""
+    digest = hashlib.sha256(processor.to_json_string().encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def map_path(folder: Path, sample: EvaluationSample) -> Path:
+    return folder / f"{sample.id}.png"
+
+
+def prepare_folder(
+    folder: Path, model: torch.nn.Module, processor: UsodImageProcessor, samples: list[EvaluationSample]
+) -> None:
+    """Makes `folder` one for the maps of this model on these images. What another model left in it is removed.
+
+    Raises:
+        FileExistsError: if the folder holds files that were not written here.
+    """
+    images = [(sample.id, str(sample.image), str(sample.aux)) for sample in samples]
+    stamp = {
+        "model": fingerprint(model, processor),
+        "images": hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16],
+    }
+    marker = folder / FINGERPRINT_FILE
+    if marker.exists():
+        if json.loads(marker.read_text()) == stamp:
+            return
+        for path in folder.rglob("*.png"):
+            path.unlink()
+    elif folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder}: holds files of another origin. Choose another --output.")
+    write_aside(marker, lambda path: path.write_text(json.dumps(stamp) + "\n"))
+
+
+def _mask_size(sample: EvaluationSample) -> tuple[int, int]:
+    with Image.open(sample.mask) as mask:  # the header alone
+        return mask.height, mask.width
+
+
+def predict_maps(
+    model: torch.nn.Module,
+    processor: UsodImageProcessor,
+    samples: list[EvaluationSample],
+    batch_size: int = 8,
+    folder: Path | None = None,
+) -> Iterator[np.ndarray | Path]:
+    """Yields a map a sample, 8-bit `(height, width)` of its ground truth.
+
+    With a `folder` they are PNG files `<folder>/<id>.png`, and those that are there already are not made again: an
+    evaluation that was stopped goes on where it was.
+
+    A model of two streams is given the auxiliary maps; where a sample has none, it is given the image in its place.
+    """
+    if folder is not None:
+        prepare_folder(folder, model, processor, samples)
+    two_streams = "aux_pixel_values" in inspect.signature(model.forward).parameters
+    for start in range(0, len(samples), batch_size):
+        batch = samples[start : start + batch_size]
+        if folder is not None and all(map_path(folder, sample).exists() for sample in batch):
+            yield from (map_path(folder, sample) for sample in batch)
+            continue
+        images = [read_image(sample.image) for sample in batch if sample.image is not None]
+        extra = {}
+        if two_streams and any(sample.aux for sample in batch):
+            extra["aux_images"] = [
+                read_aux(sample.aux) if sample.aux else image for sample, image in zip(batch, images)
+            ]
+        inputs = processor(images, **extra, return_tensors="pt").to(model.device)
+        with torch.inference_mode():
+            outputs = model(**inputs)
+        maps = processor.post_process_saliency(outputs, [_mask_size(sample) for sample in batch])
+        for sample, saliency in zip(batch, maps):
+            levels = (saliency.cpu() * 255).round().to(torch.uint8).numpy()
+            if folder is not None:
+                write_aside(map_path(folder, sample), Image.fromarray(levels).save)
+            yield levels

@@ -1,0 +1,85 @@
+"""Scores of many maps, over all cores."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .samples import EvaluationSample, read_map, read_mask
+from .usod_saliency.saliency_metrics import ImageScores, SaliencyMetrics, score_image
+
+FEW = 16  # maps that are scored sooner than processes start
+
+
+def default_workers() -> int:
+    """The cores this process may use, 16 at most."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, available)
+
+
+def _score(prediction: np.ndarray | Path, mask: Path, normalize: bool) -> ImageScores:
+    levels = read_map(prediction) if isinstance(prediction, Path) else prediction
+    try:
+        return score_image(levels, read_mask(mask), normalize)
+    except ValueError as error:
+        name = prediction if isinstance(prediction, Path) else "prediction"
+        raise ValueError(f"{name} against {mask}: {error}") from error
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process is the one to stop
+
+
+def _parallel(
+    jobs: Iterable[tuple[EvaluationSample, np.ndarray | Path]], workers: int, normalize: bool
+) -> Iterator[ImageScores]:
+    """Scores in the order of the jobs; a few jobs a worker wait, however fast they come."""
+    with ProcessPoolExecutor(workers, initializer=_ignore_interrupts) as pool:
+        waiting: deque[Future[ImageScores]] = deque()
+        try:
+            for sample, prediction in jobs:
+                waiting.append(pool.submit(_score, prediction, sample.mask, normalize))
+                if len(waiting) > 8 * workers or waiting[0].done():
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def score_maps(
+    samples: list[EvaluationSample],
+    predictions: Iterable[np.ndarray | Path],
+    *,
+    normalize: bool = False,
+    num_workers: int | None = None,
+    progress: bool = True,
+    label: str = "scoring",
+) -> SaliencyMetrics:
+    """Scores saliency maps against the ground truth of `samples`; the same numbers for any number of processes.
+
+    Args:
+        predictions: one a sample, in their order: 8-bit `(H, W)` or the file of a map. May be a generator.
+        num_workers: processes that score; 0 scores in this one. Default: one a core.
+
+    Raises:
+        ValueError, FileNotFoundError: naming the file that cannot be read or scored.
+    """
+    workers = default_workers() if num_workers is None else num_workers
+    jobs = zip(samples, predictions)
+    scores: Iterable[ImageScores]
+    if workers == 0 or len(samples) <= FEW:
+        scores = (_score(prediction, sample.mask, normalize) for sample, prediction in jobs)
+    else:
+        scores = _parallel(jobs, workers, normalize)
+    metrics = SaliencyMetrics(normalize)
+    bar = tqdm(scores, label, len(samples), unit="image", disable=not progress)
+    for sample, image in zip(samples, bar):
+        metrics.add(image, sample.id)
+    return metrics

@@ -1,0 +1,1 @@
+"""The `evaluate` module, complete as it would be pushed to a Space; `saliency_metrics` is also the package's own."""

@@ -1,0 +1,94 @@
+"""Writes the tables of results between markers of Markdown files: `python scripts/results.py README.md`. (Cards are
+filled by `hf_usod.hub` from the same files.)
+
+A table stands between two comments. The first names its source and, if wanted, models (or adapters) and scores:
+
+    <!-- results: results/ecssd-dev.json scores=mae,f_adaptive,s_alpha models=usod-rgb-lite -->
+    <!-- /results -->
+
+The source is a file that `hf-usod evaluate --output FILE.json` wrote, or a Markdown table of `scripts/tables.py`
+(`results/table7/table.md`), relative to the repository. `--check` writes nothing and fails if a file would change.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from hf_usod.evaluation.report import Entry, legend, markdown_table, read_entries, write_text
+from hf_usod.evaluation.usod_saliency.saliency_metrics import METRICS
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTION = re.compile(r"(?P<head><!-- results: (?P<told>.+?) -->\n).*?(?P<tail><!-- /results -->)", re.DOTALL)
+MARKER = re.compile(r"<!--\s*/?results\b")
+SCORES = ("mae", "f_adaptive", "e_adaptive", "s_alpha", "f_weighted")
+
+
+def subject(entry: Entry) -> str:
+    """The model, or the adapter, that the scores are of."""
+    return entry.get("adapter") or entry["model"]
+
+
+def render(told: str, root: Path = ROOT) -> str:
+    """What stands between the markers, for what the first one tells.
+
+    Raises:
+        ValueError, OSError: naming what is wrong with it.
+    """
+    source, *options = told.split()
+    path = root / source
+    if path.suffix == ".md":
+        return path.read_text()
+    chosen = dict(option.partition("=")[::2] for option in options)
+    if unknown := sorted(chosen.keys() - {"scores", "models"}):
+        raise ValueError(f"results: {told}: there is no option {unknown[0]!r}; there are scores and models.")
+    scores = chosen["scores"].split(",") if "scores" in chosen else list(SCORES)
+    if unknown := [name for name in scores if name not in METRICS]:
+        raise ValueError(f"results: {told}: there is no score {unknown[0]!r}; there are {', '.join(METRICS)}.")
+    entries = read_entries(path)
+    if "models" in chosen:
+        models = chosen["models"].split(",")
+        if unknown := [name for name in models if name not in {subject(entry) for entry in entries}]:
+            raise ValueError(f"results: {told}: {path} has no model {unknown[0]!r}.")
+        entries = [entry for entry in entries if subject(entry) in models]
+    return f"\n{markdown_table(entries, scores)}\n{legend(entries)} Written by `hf-usod evaluate` ({source}).\n\n"
+
+
+def rewrite(text: str, root: Path = ROOT) -> str:
+    """A text with all its sections written anew.
+
+    Raises:
+        ValueError: for a marker without its other half, or one that asks for what is not there.
+    """
+    found = SECTION.findall(text)
+    if len(MARKER.findall(text)) != 2 * len(found):
+        raise ValueError("a `<!-- results: … -->` without `<!-- /results -->`, or the other way round.")
+    return SECTION.sub(lambda match: match["head"] + render(match["told"], root) + match["tail"], text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not up to date")
+    args = parser.parse_args()
+    status = 0
+    for path in args.files:
+        try:
+            text = path.read_text()
+            new = rewrite(text)
+        except (OSError, ValueError) as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 1
+        if new == text:
+            continue
+        if args.check:
+            print(f"{path}: is not up to date; run scripts/results.py.", file=sys.stderr)
+            status = 1
+        else:
+            write_text(path, new)
+            print(f"{path}: written.")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
