@@ -1,8 +1,7 @@
 """Figures show what they say they show."""
 
+import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,18 +75,25 @@ def test_best_and_worst_cases(data):
         assert labels[0].startswith("best") and labels[1].startswith("worst")
 
 
-def test_the_script(data, tmp_path):
-    command = [sys.executable, str(SCRIPT), "compare", "--images", str(data / "RGB"), "--output", str(tmp_path / "out")]
-    run = subprocess.run([*command, "--maps", f"mask={data / 'GT'}"], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+def script(monkeypatch, *words):
+    """Runs scripts/figures.py in this process; returns its exit status."""
+    specification = importlib.util.spec_from_file_location("figures_script", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    monkeypatch.setattr("sys.argv", ["figures.py", *map(str, words)])
+    return module.main()
+
+
+def test_the_script(data, tmp_path, monkeypatch, capsys):
+    words = ["compare", "--images", data / "RGB", "--output", tmp_path / "out", "--maps"]
+    assert script(monkeypatch, *words, f"mask={data / 'GT'}") == 0
     assert (tmp_path / "out.png").exists() and (tmp_path / "out.pdf").exists()
-    run = subprocess.run([*command, "--maps", f"mask={data / 'nowhere'}"], capture_output=True, text=True)
-    assert run.returncode == 1 and "no such folder" in run.stderr
+    assert script(monkeypatch, *words, f"mask={data / 'nowhere'}") == 1
+    assert "no such folder" in capsys.readouterr().err
 
 
-def test_hard_samples_need_kept_epochs(data, tmp_path):
+def test_hard_samples_need_kept_epochs(data, tmp_path, monkeypatch, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/arguments.json").write_text(json.dumps({"num_epochs": 3}))
-    command = [sys.executable, str(SCRIPT), "hard", "--images", str(data / "RGB"), "--run", str(tmp_path / "run")]
-    run = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True)
-    assert run.returncode == 1 and "--keep_epochs" in run.stderr
+    words = ["hard", "--images", data / "RGB", "--run", tmp_path / "run", "--output", tmp_path / "out"]
+    assert script(monkeypatch, *words) == 1 and "--keep_epochs" in capsys.readouterr().err
