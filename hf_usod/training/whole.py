@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 
 from ..data import Sample, list_samples
 from ..data.video import write_flow
@@ -78,6 +78,7 @@ def train_whole(args: WholeArguments, recipe: Path | None = None) -> Path:
     root = Path(args.output_dir)
     if root.exists() and any(root.iterdir()) and not args.resume:
         raise RunError(f"{root}: is not empty. Pass --resume to continue in it, or choose another --output_dir.")
+    Accelerator(mixed_precision=args.mixed_precision)  # sets up the processes, which `PartialState` would take for one
     shared = {
         "images": args.images,
         "resume": True,

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -21,12 +22,20 @@ from transformers import AutoImageProcessor, AutoModel
 from hf_usod.cli import main
 from hf_usod.data import EpochSampler, second_scale
 from hf_usod.models.modeling_usod_sce import UsodSceModel
-from hf_usod.training import CueExtractorArguments, DetectorArguments, RunError, parse_arguments, train_cue_extractor
+from hf_usod.training import (
+    STAGES,
+    CueExtractorArguments,
+    DetectorArguments,
+    RunError,
+    parse_arguments,
+    train_cue_extractor,
+)
 from hf_usod.training.cue_extractor import CueExtractorStage, build_model
 from hf_usod.training.engine import CollapseWatch, linear_decay, make_accelerator, stop_requests
 from hf_usod.training.run_folder import RunFolder
 
 TRAIN_SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
+RECIPES = TRAIN_SCRIPT.parent / "recipes"
 NUM_IMAGES = 13  # of the `photos` fixture: three batches of four, and one left over
 NUM_STEPS = 6
 
@@ -446,6 +455,15 @@ def test_a_recipe_has_sections_for_the_stages(recipe):
     assert parse_arguments(DetectorArguments, given) == DetectorArguments(
         images=["a"], output_dir="run", num_epochs=3, labels=["b"]
     )
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_of_the_repository_are_understood(file):
+    for stage in ["all", *yaml.safe_load(file.read_text())]:
+        given = ["--recipe", str(file), "--images", "a", "--output_dir", "b"]
+        if stage == "sd":
+            given += ["--labels", "c"]
+        assert parse_arguments(STAGES[stage], given).images == ["a"]
 
 
 @pytest.mark.parametrize(
