@@ -73,12 +73,9 @@ class SampleViews(Dataset[dict[str, torch.Tensor]]):
         return len(self.samples)
 
     def __getitem__(self, place: tuple[int, bool]) -> dict[str, torch.Tensor]:
-        from ..models.image_processing_usod import read_aux
-
         index, flipped = place
         sample = self.samples[index]
-        aux = None if sample.aux is None else read_aux(sample.aux)
-        inputs = self.image_processor(read_image(sample.image), aux_images=[aux], return_tensors="pt")
+        inputs = self.image_processor(sample.image, aux_images=[sample.aux], return_tensors="pt")
         views = {name: inputs[name][0] for name in ("pixel_values", "aux_pixel_values")}
         if flipped:
             views = {name: view.flip(-1) for name, view in views.items()}
