@@ -1,0 +1,62 @@
+"""From a photo and its saliency map to the pictures that are shown: cheap, so that sliders need no model."""
+
+import re
+
+import numpy as np
+from PIL import Image
+
+from hf_usod.inference.pictures import on_background
+
+SOFT, SHARP = "soft", "sharp"
+DISPLAY_SIDE = 1400  # pixels of the longer side on screen; files keep the photo's own size
+_RAMP = 0.2  # half the width of a soft edge, in saliency
+
+
+def opacity(saliency: Image.Image, threshold: float, edge: str = SOFT) -> Image.Image:
+    """How much of the photo is kept (mode L): all above the threshold and nothing below it, or, with a soft edge, a
+    ramp from `threshold - 0.2` to `threshold + 0.2`, narrower near 0 and 1."""
+    levels = np.arange(256) / 255
+    half = min(_RAMP, threshold, 1 - threshold) if edge == SOFT else 0
+    kept = ((levels - threshold) / (2 * half) + 0.5).clip(0, 1) if half > 0 else levels > threshold
+    return saliency.point([round(255 * float(level)) for level in kept])
+
+
+def css_colour(colour: str) -> str:
+    """`#rrggbb` of what a colour picker gives, which may be `rgba(12.5, 0, 255, 1)`."""
+    if colour.startswith("rgb"):
+        red, green, blue = (min(255, round(float(number))) for number in re.findall(r"[\d.]+", colour)[:3])
+        return f"#{red:02x}{green:02x}{blue:02x}"
+    return colour
+
+
+def cut_out(
+    photo: Image.Image, saliency: Image.Image, threshold: float, edge: str = SOFT, background: str | None = None
+) -> Image.Image:
+    """The objects of a photo: RGBA, or RGB over a background colour.
+
+    Raises:
+        ValueError: if `background` is no colour.
+    """
+    cutout = photo.convert("RGBA")
+    cutout.putalpha(opacity(saliency, threshold, edge))
+    return cutout if background is None else on_background(cutout, css_colour(background))
+
+
+def shrink(image: Image.Image, side: int = DISPLAY_SIDE) -> Image.Image:
+    """No side is longer than `side`."""
+    if max(image.size) <= side:
+        return image
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small
+
+
+def on_checkerboard(image: Image.Image, square: int = 12) -> Image.Image:
+    """A picture whose transparency can be seen (RGB)."""
+    if image.mode != "RGBA":
+        return image
+    rows, columns = np.indices((image.height, image.width)) // square
+    board = np.where((rows + columns) % 2 == 0, np.uint8(255), np.uint8(226))
+    ground = Image.fromarray(board).convert("RGB")
+    ground.paste(image, mask=image)
+    return ground
