@@ -22,12 +22,28 @@ def detect():
     return pipeline("salient-object-detection", model=str(hf_usod.checkpoint_path()), device="cpu")
 
 
-def test_size_and_precision():
-    folder = hf_usod.checkpoint_path()
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 15 * 2**20
+@pytest.mark.parametrize("name, limit", [("usod-rgb-lite", 25), ("usod-sce-lite", 15)])
+def test_size_and_precision(name, limit):
+    folder = hf_usod.checkpoint_path(name)
+    assert sum(file.stat().st_size for file in folder.iterdir()) < limit * 2**20
     assert "auto_map" not in json.loads((folder / "config.json").read_text())
     model = AutoModel.from_pretrained(folder)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", hf_usod.checkpoint_names("adapter"))
+def test_adapters_are_small_and_leave_their_base_as_it_was(detect, name):
+    folder = hf_usod.checkpoint_path(name)
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 2**20
+    base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    model = AutoModel.from_pretrained(hf_usod.checkpoint_path(base)).eval()
+    photo = torch.randn(1, 3, 96, 96)
+    with torch.inference_mode():
+        expected = model(photo).logits
+        model.load_adapter(str(folder))
+        assert not torch.equal(model.eval()(photo).logits, expected)
+        model.disable_adapters()
+        assert torch.equal(model(photo).logits, expected)
 
 
 @pytest.mark.parametrize(
