@@ -280,4 +280,4 @@ def test_twenty_at_once(app, connect, expected, adapter, tmp_path):
     gc.collect()
     after = process.memory_info().rss
     print(f"20 requests in {seconds:.1f} s; memory {before / 2**20:.0f} MiB before, {after / 2**20:.0f} MiB after")
-    assert after - before < 80 * 2**20
+    assert after - before < 120 * 2**20  # twenty photos with their pictures take 170
