@@ -2,17 +2,9 @@
 # ruff: noqa: E402  (the environment is set up before gradio is imported)
 
 import atexit
-import contextlib
-import ctypes
 import os
 import shutil
 import tempfile
-
-# glibc gives threads heaps of their own, which keep what the photos of twenty requests took: 300 MB after some rounds
-# of them. With two heaps memory stays level. Elsewhere there is no such function, and no need. Before threads start.
-_M_ARENA_MAX = -8
-with contextlib.suppress(OSError, AttributeError):
-    ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, 2)
 
 # Before gradio reads it: a folder of the app's own for what users bring and get, which goes when the app does.
 if "GRADIO_TEMP_DIR" not in os.environ:
