@@ -1,5 +1,4 @@
 """The app: `python space/app.py` from a clone, or a Gradio Space as it is."""
-# ruff: noqa: E402  (the environment is set up before gradio is imported)
 
 import atexit
 import os
