@@ -46,6 +46,11 @@ def checkpoint_path(name: str = "usod-rgb-lite") -> Path:
     return _CHECKPOINTS / name
 
 
+def checkpoint_source(name: str) -> str:
+    """For `from_pretrained`: the folder of an embedded model's or adapter's name; of any other name, the name."""
+    return str(_CHECKPOINTS / name) if name in checkpoint_names("model") + checkpoint_names("adapter") else name
+
+
 def _register() -> None:
     processors = {"pil": UsodImageProcessor, "torchvision": UsodImageProcessor}
     UsodImageProcessor.register_for_auto_class()

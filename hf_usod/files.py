@@ -1,9 +1,11 @@
 """Writing files so that there is never half a file."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
@@ -18,6 +20,16 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_aside` of a text, in UTF-8."""
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`write_aside` of what JSON can hold."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_folder_aside(path: Path, write: Callable[[Path], object]) -> None:

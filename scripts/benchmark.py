@@ -184,8 +184,7 @@ def measure(
         accelerator = make_accelerator(args)
         for part, name in {"pcl_sd": "pcl_sd_loss", "btm": "btm_loss", "sc": "consistency_loss"}.items():
             setattr(cue_extractor, name, watch.timed(part, getattr(cue_extractor, name)))
-        precision = torch.bfloat16 if args.mixed_precision == "bf16" else torch.float32
-        features = FrozenBackbone(model.backbone, precision)
+        features = FrozenBackbone(model.backbone, accelerator.mixed_precision)
         stage = CueExtractorStage(args, image_processor, watch.timed("backbone", features))
         trained = model.decoder.to(memory_format=torch.channels_last)
     else:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import hf_usod
-from hf_usod.files import write_aside
+from hf_usod.files import write_aside, write_json, write_text
 from hf_usod.hub import CARDS, render_card
 
 CHECKPOINTS = Path(hf_usod.__file__).parent / "checkpoints"
@@ -26,10 +26,6 @@ def _halve(source: Path, target: Path) -> None:
     target.chmod(0o644)  # safetensors leaves it to its owner
 
 
-def _write_json(content: dict, target: Path) -> None:
-    write_aside(target, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
-
-
 def embed(model: Path, name: str, base: str | None) -> Path:
     """Writes hf_usod/checkpoints/<name> anew; returns it. An adapter is told the name of its embedded base."""
     folder = CHECKPOINTS / name
@@ -39,15 +35,15 @@ def embed(model: Path, name: str, base: str | None) -> Path:
         if base is not None:
             config["base_model_name_or_path"] = base
         hf_usod.checkpoint_path(config["base_model_name_or_path"])  # raises unless it is embedded
-        _write_json(config, folder / "adapter_config.json")
+        write_json(folder / "adapter_config.json", config)
         _halve(model / "adapter_model.safetensors", folder / "adapter_model.safetensors")
     else:
         config = json.loads((model / "config.json").read_text())
         config.pop("auto_map", None)
-        _write_json({**config, "dtype": "float32"}, folder / "config.json")
+        write_json(folder / "config.json", {**config, "dtype": "float32"})
         processor = json.loads((model / "preprocessor_config.json").read_text())
         processor.pop("auto_map", None)
-        _write_json(processor, folder / "preprocessor_config.json")
+        write_json(folder / "preprocessor_config.json", processor)
         _halve(model / "model.safetensors", folder / "model.safetensors")
     write_card(folder)
     return folder
@@ -57,8 +53,7 @@ def write_card(folder: Path) -> None:
     """Renders the card of an embedded model or adapter, known by the folder's name."""
     adapter = folder / "adapter_config.json"
     base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
-    text = render_card(CARDS / f"{folder.name}.md", base=base)
-    write_aside(folder / "README.md", lambda path: path.write_text(text))
+    write_text(folder / "README.md", render_card(CARDS / f"{folder.name}.md", base=base))
 
 
 def main() -> None:

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 
 from hf_usod.commands.common import CommandError, load_pipeline
-from hf_usod.data import list_images
+from hf_usod.data import by_stem, list_images
 from hf_usod.evaluation.curves import save_figure
 from hf_usod.evaluation.figures import compare, extremes, hard_sample_grid, label_evolution
-from hf_usod.evaluation.samples import by_stem
 from hf_usod.labels import LabelError
 from hf_usod.models.image_processing_usod import read_image
 

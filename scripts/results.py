@@ -15,8 +15,9 @@ import re
 import sys
 from pathlib import Path
 
-from hf_usod.evaluation.report import Entry, legend, markdown_table, read_entries, write_text
+from hf_usod.evaluation.report import Entry, legend, markdown_table, read_entries
 from hf_usod.evaluation.usod_saliency.saliency_metrics import METRICS
+from hf_usod.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = re.compile(r"(?P<head><!-- results: (?P<told>.+?) -->\n).*?(?P<tail><!-- /results -->)", re.DOTALL)

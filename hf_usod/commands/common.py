@@ -23,16 +23,6 @@ def model_options() -> argparse.ArgumentParser:
     return parser
 
 
-def _source(name: str) -> str:
-    """An embedded model's or adapter's folder, or the folder or Hub id that the name is."""
-    import hf_usod
-
-    try:
-        return str(hf_usod.checkpoint_path(name))
-    except ValueError:
-        return name
-
-
 def base_of(adapter: str) -> str:
     """The model that an adapter was trained for, as its configuration names it.
 
@@ -44,7 +34,7 @@ def base_of(adapter: str) -> str:
     import hf_usod
 
     try:
-        base = PeftConfig.from_pretrained(_source(adapter)).base_model_name_or_path
+        base = PeftConfig.from_pretrained(hf_usod.checkpoint_source(adapter)).base_model_name_or_path
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CommandError(
             f"--adapter {adapter}: cannot be read. Give a folder or Hub id with an adapter_config.json, or one of the "
@@ -78,7 +68,8 @@ def load_pipeline(name: str | None = None, device: str | None = None, adapter: s
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        model, processor = AutoModel.from_pretrained(_source(base)), AutoImageProcessor.from_pretrained(_source(base))
+        source = hf_usod.checkpoint_source(base)
+        model, processor = AutoModel.from_pretrained(source), AutoImageProcessor.from_pretrained(source)
     except (OSError, ValueError, RuntimeError) as error:
         if adapter and not name:
             raise CommandError(
@@ -88,7 +79,7 @@ def load_pipeline(name: str | None = None, device: str | None = None, adapter: s
         raise CommandError(f"--model {base}: cannot be loaded. {error}") from error
     if adapter:
         try:
-            model.load_adapter(_source(adapter))
+            model.load_adapter(hf_usod.checkpoint_source(adapter))
         except (OSError, ValueError, RuntimeError) as error:
             raise CommandError(f"--adapter {adapter}: cannot be loaded into {base}. {error}") from error
     return hf_usod.SalientObjectDetectionPipeline(model=model.eval(), image_processor=processor, device=device)
@@ -97,6 +88,12 @@ def load_pipeline(name: str | None = None, device: str | None = None, adapter: s
 def positive(text: str) -> int:
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return number
+
+
+def not_negative(text: str) -> int:
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
     return number
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .common import DEFAULT_MODEL, CommandError, base_of, load_pipeline, positive
+from .common import DEFAULT_MODEL, CommandError, base_of, load_pipeline, not_negative, positive
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation, EvaluationSet
@@ -20,12 +20,6 @@ examples:
 --output FILE.json gets the scores; a folder gets results.json, results.md, results.tex, images.csv (per image),
 curves.csv, the curves as PNG and PDF, and the models' maps, with which an evaluation that was stopped goes on.
 """
-
-
-def _workers(text: str) -> int:
-    if (number := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
-    return number
 
 
 def add_parser(commands) -> None:
@@ -76,7 +70,7 @@ def add_parser(commands) -> None:
         help="stretch each map to the full range first, as PySODMetrics does by default; other numbers",
     )
     out.add_argument("--batch_size", type=positive, default=8, help="images at a time (default: %(default)s)")
-    out.add_argument("--num_workers", type=_workers, help="processes that score (default: one a core)")
+    out.add_argument("--num_workers", type=not_negative, help="processes that score (default: one a core)")
     parser.set_defaults(run=run)
 
 
@@ -147,7 +141,8 @@ def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Eval
 
 def run(args: argparse.Namespace) -> int:
     from ..evaluation.curves import draw_curves
-    from ..evaluation.report import entries_of, legend, markdown_table, write_json, write_report
+    from ..evaluation.report import entries_of, legend, markdown_table, write_report
+    from ..files import write_json
 
     _check(args)
     as_folder = args.output is not None and args.output.suffix.lower() != ".json"

@@ -3,13 +3,7 @@
 import argparse
 import sys
 
-from .common import CommandError, load_pipeline, model_options, positive
-
-
-def _count(text: str) -> int:
-    if (number := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
-    return number
+from .common import CommandError, load_pipeline, model_options, not_negative, positive
 
 
 def add_parser(commands) -> None:
@@ -27,7 +21,7 @@ def add_parser(commands) -> None:
         help="what fits labels to their photos; crf is the paper's and needs the extra `crf` (default: %(default)s)",
     )
     parser.add_argument("--batch_size", type=positive, default=8, help="photos at a time (default: %(default)s)")
-    parser.add_argument("--num_workers", type=_count, help="processes that refine (default: one a core)")
+    parser.add_argument("--num_workers", type=not_negative, help="processes that refine (default: one a core)")
     parser.add_argument("--overwrite", action="store_true", help="replace labels that exist")
     parser.set_defaults(run=run)
 
@@ -38,14 +32,11 @@ def run(args: argparse.Namespace) -> int:
     from PIL import Image
 
     from ..inference.outputs import plan_outputs
-    from ..labels import default_num_workers, label_images
+    from ..labels import label_images
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
     state = Accelerator()  # not `PartialState`, which does not know of ACCELERATE_USE_CPU by itself
     alone = state.num_processes == 1
-    num_workers = args.num_workers
-    if num_workers is None and args.refine != "none" and not alone:  # the processes of a machine share its cores
-        num_workers = max(1, default_num_workers() // state.num_processes)
     try:
         jobs = [(job.image, job.outputs["label"]) for job in plan_outputs(args.images, args.output, ["label"])]
         detect = load_pipeline(args.model, args.device if alone else str(state.device), args.adapter)
@@ -55,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             jobs,
             args.refine,
             batch_size=args.batch_size,
-            num_workers=num_workers,
+            num_workers=args.num_workers,
             overwrite=args.overwrite,
             shard=(state.process_index, state.num_processes),
             progress=state.is_main_process,

@@ -32,6 +32,11 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--task", choices=["video"], help="video: the photos of each folder are frames, and their flow is used"
     )
+    parser.add_argument(
+        "--temporal",
+        action="store_true",
+        help="let the maps of a clip's frames, or of the photos of each folder, agree along their optical flow",
+    )
     parser.add_argument("--threshold", type=unit_interval, default=0.5, help="of the mask (default: %(default)s)")
     parser.add_argument(
         "--background", default="#00ff00", metavar="COLOUR", help="behind the cutouts of clips (default: %(default)s)"
@@ -45,8 +50,9 @@ def run(args: argparse.Namespace) -> int:
     from PIL import Image
 
     from ..data.video import is_video_file
-    from ..inference import flow_of_frames, predict, takes_aux
+    from ..inference import flow_of_frames, predict
     from ..inference.outputs import expand_inputs
+    from ..models.pipeline_usod import takes_aux
 
     if args.aux and args.task:
         raise CommandError(
@@ -72,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
             aux=args.aux,
             aux_of=aux_of,
             background=args.background,
+            temporal=args.temporal,
         )
     except (FileNotFoundError, ValueError) as error:
         raise CommandError(str(error)) from error

@@ -1,6 +1,6 @@
 """Images and their views. Training sees images alone; ground truth is read in `hf_usod.evaluation` only."""
 
-from .folders import find_unreadable, is_image_file, list_images
+from .folders import by_stem, find_unreadable, is_image_file, list_images, output_names
 from .samples import Sample, list_samples
 from .sampling import TaskBatchSampler
 from .tasks import TASKS, Task, find_datasets, open_hub, open_task, task_samples
@@ -14,6 +14,7 @@ __all__ = [
     "SampleViews",
     "Task",
     "TaskBatchSampler",
+    "by_stem",
     "find_datasets",
     "find_unreadable",
     "is_image_file",
@@ -21,6 +22,7 @@ __all__ = [
     "list_samples",
     "open_hub",
     "open_task",
+    "output_names",
     "second_scale",
     "task_samples",
 ]

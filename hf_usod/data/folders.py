@@ -1,5 +1,6 @@
 """Finding and checking the images of folder trees. Nothing here knows of masks: training reads images alone."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +33,33 @@ def list_images(root: str | Path) -> list[Path]:
     if not paths:
         raise FileNotFoundError(f"{root}: holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES)[:8])}, …).")
     return paths
+
+
+def output_names(relative: Sequence[Path]) -> list[Path]:
+    """A name without suffix for each image: its stem, or its full name where others differ in the suffix only."""
+    names = {path: path.with_suffix("") for path in relative}
+    while True:
+        uses = Counter(str(name).casefold() for name in names.values())
+        clashing = [path for path, name in names.items() if uses[str(name).casefold()] > 1 and name != path]
+        if not clashing:
+            return [names[path] for path in relative]
+        names.update((path, path) for path in clashing)
+
+
+def by_stem(root: str | Path) -> dict[str, Path]:
+    """The images of a folder tree by their path in it without suffix.
+
+    Raises:
+        FileNotFoundError: see `list_images`.
+        ValueError: if two files differ in the suffix only.
+    """
+    found: dict[str, Path] = {}
+    for path in list_images(root):
+        stem = path.relative_to(root).with_suffix("").as_posix()
+        if stem in found:
+            raise ValueError(f"{path}: has the same name as {found[stem].name}; which one is meant? Keep one.")
+        found[stem] = path
+    return found
 
 
 def find_unreadable(paths: Sequence[Path], progress: bool = True) -> dict[Path, str]:

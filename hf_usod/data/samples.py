@@ -1,11 +1,10 @@
 """What training and labelling work on: images, each with its auxiliary map if it has one. No masks."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .folders import list_images
+from .folders import list_images, output_names
 
 
 @dataclass(frozen=True)
@@ -18,10 +17,8 @@ class Sample:
 
 
 def relative_names(paths: Sequence[Path], root: Path) -> list[str]:
-    """Relative paths without suffix; with it where images differ in nothing else."""
-    relative = [path.relative_to(root) for path in paths]
-    uses = Counter(path.with_suffix("") for path in relative)
-    return [(path if uses[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix() for path in relative]
+    """Relative paths without suffix, as `output_names` makes them, so that an image is called as its label is."""
+    return [name.as_posix() for name in output_names([path.relative_to(root) for path in paths])]
 
 
 def list_samples(images: Sequence[str | Path], aux: Sequence[str | Path | None] = ()) -> list[Sample]:

@@ -47,7 +47,7 @@ class EpochSampler(Sampler[tuple[int, bool]]):
 class ImageViews(Dataset[torch.Tensor]):
     """Images as `(3, H, W)` model inputs, indexed by (index, flipped)."""
 
-    def __init__(self, paths: list[Path], image_processor: UsodImageProcessor):
+    def __init__(self, paths: Sequence[Path], image_processor: UsodImageProcessor):
         self.paths = paths
         self.image_processor = image_processor
 

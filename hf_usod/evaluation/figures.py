@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..data import by_stem
 from ..labels import LabelStore
 from ..models.image_processing_usod import read_image
 from ..objectives.distilling import hard_sample_margin
 from .curves import pyplot, save_figure
-from .samples import by_stem, read_map, read_mask
+from .samples import read_map, read_mask
 from .usod_saliency.saliency_metrics import as_mask
 
 CELL = 1.25  # inches, the width of a picture in a grid

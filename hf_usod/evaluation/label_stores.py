@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data import by_stem
 from ..labels import LabelStore
-from .samples import EvaluationSample, by_stem
+from .samples import EvaluationSample
 
 
 def store_predictions(folder: Path, masks: Path) -> tuple[list[EvaluationSample], Iterator[np.ndarray]]:

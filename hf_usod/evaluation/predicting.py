@@ -1,7 +1,6 @@
 """The saliency maps of a model on a data set, kept as files where a folder for them is given."""
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image
 
 from ..files import write_aside
 from ..models.image_processing_usod import UsodImageProcessor, read_aux, read_image
+from ..models.pipeline_usod import takes_aux
 from .samples import EvaluationSample
 
 FINGERPRINT_FILE = ".made-by.json"
@@ -75,7 +75,6 @@ def predict_maps(
     """
     if folder is not None:
         prepare_folder(folder, model, processor, samples)
-    two_streams = "aux_pixel_values" in inspect.signature(model.forward).parameters
     for start in range(0, len(samples), batch_size):
         batch = samples[start : start + batch_size]
         if folder is not None and all(map_path(folder, sample).exists() for sample in batch):
@@ -83,7 +82,7 @@ def predict_maps(
             continue
         images = [read_image(sample.image) for sample in batch if sample.image is not None]
         extra = {}
-        if two_streams and any(sample.aux for sample in batch):
+        if takes_aux(model) and any(sample.aux for sample in batch):
             extra["aux_images"] = [
                 read_aux(sample.aux) if sample.aux else image for sample, image in zip(batch, images)
             ]

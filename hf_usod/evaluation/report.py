@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import write_aside
+from ..files import write_json, write_text
 from .benchmark import Evaluation
 from .published import PAPER, published_scores
 from .usod_saliency.saliency_metrics import CURVES, METRICS, NUM_THRESHOLDS
@@ -46,14 +46,6 @@ STRETCHED = " Each map was stretched to the full range first, as PySODMetrics do
 def legend(entries: Sequence[Entry]) -> str:
     """What the scores of a table are."""
     return LEGEND + (STRETCHED if any(entry.get("normalize") for entry in entries) else "")
-
-
-def write_text(path: Path, text: str) -> None:
-    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
-
-
-def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_entries(path: Path) -> list[Entry]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data import list_images
+from ..data import by_stem
 from ..models.image_processing_usod import to_rgb
 
 GREY_TOLERANCE = 8  # between the channels of a grey picture that went through JPEG
@@ -29,22 +29,6 @@ class EvaluationSet:
 
     name: str
     samples: Sequence[EvaluationSample]
-
-
-def by_stem(folder: Path) -> dict[str, Path]:
-    """The images of a folder tree by their path in it without suffix.
-
-    Raises:
-        FileNotFoundError: if the folder does not exist or holds no image.
-        ValueError: if two files differ in the suffix only.
-    """
-    found: dict[str, Path] = {}
-    for path in list_images(folder):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if stem in found:
-            raise ValueError(f"{path}: has the same name as {found[stem].name}; which one is meant? Keep one.")
-        found[stem] = path
-    return found
 
 
 def _need(wanted: Sequence[str], found: dict[str, Path], folder: Path, what: str, hint: str = "") -> None:

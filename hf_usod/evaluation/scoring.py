@@ -1,6 +1,5 @@
 """Scores of many maps, over all cores."""
 
-import os
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,16 +9,12 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..labels import default_num_workers
 from .samples import EvaluationSample, read_map, read_mask
 from .usod_saliency.saliency_metrics import ImageScores, SaliencyMetrics, score_image
 
 FEW = 16  # maps that are scored sooner than processes start
-
-
-def default_workers() -> int:
-    """The cores this process may use, 16 at most."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, available)
+MAX_WORKERS = 16  # unless the caller says otherwise
 
 
 def _score(prediction: np.ndarray | Path, mask: Path, normalize: bool) -> ImageScores:
@@ -66,12 +61,12 @@ def score_maps(
 
     Args:
         predictions: one a sample, in their order: 8-bit `(H, W)` or the file of a map. May be a generator.
-        num_workers: processes that score; 0 scores in this one. Default: one a core.
+        num_workers: processes that score; 0 scores in this one. Default: one a core, 16 at most.
 
     Raises:
         ValueError, FileNotFoundError: naming the file that cannot be read or scored.
     """
-    workers = default_workers() if num_workers is None else num_workers
+    workers = min(MAX_WORKERS, default_num_workers()) if num_workers is None else num_workers
     jobs = zip(samples, predictions)
     scores: Iterable[ImageScores]
     if workers == 0 or len(samples) <= FEW:

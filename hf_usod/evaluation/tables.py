@@ -37,9 +37,10 @@ from typing import Any
 
 import yaml
 
+from ..files import write_json, write_text
 from .curves import file_name
 from .published import PAPER, published_scores, source
-from .report import HEADINGS, format_score, write_json, write_text
+from .report import HEADINGS, format_score
 from .usod_saliency.saliency_metrics import METRICS
 
 LAST, BEST, LABELS = "last", "best", "labels"

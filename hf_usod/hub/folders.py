@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 import hf_usod
 
-from ..data import list_images
+from ..data import by_stem, list_images
 from .cards import CARDS, find_card, render_card, render_template
 from .errors import PublishError
 
@@ -216,15 +216,12 @@ def build_dataset(
 
 def _pair(labels: Path, images: Path) -> list[tuple[str, Path, Path]]:
     try:
-        by_name: dict[str, Path] = {}
-        for path in list_images(images):
-            name = path.relative_to(images).with_suffix("").as_posix()
-            if name in by_name:
-                raise PublishError(f"{path}: has the name of {by_name[name].name}; labels cannot tell them apart.")
-            by_name[name] = path
+        by_name = by_stem(images)
         label_paths = {path.relative_to(labels).with_suffix("").as_posix(): path for path in list_images(labels)}
     except FileNotFoundError as error:
         raise PublishError(str(error)) from error
+    except ValueError as error:
+        raise PublishError(f"{error} By their paths labels cannot tell them apart.") from error
     if missing := sorted(label_paths.keys() - by_name.keys()):
         raise PublishError(f"{images}: no images for {len(missing)} labels: {', '.join(missing[:10])}.")
     pairs = [(name, by_name[name], label) for name, label in sorted(label_paths.items())]

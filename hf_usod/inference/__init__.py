@@ -3,7 +3,7 @@
 from .clip_files import ClipError
 from .pictures import OUTPUT_KINDS
 from .predict import Report, flow_of_frames, predict
-from .video import ClipReport, predict_clip, takes_aux
+from .video import ClipReport, predict_clip
 
 __all__ = [
     "OUTPUT_KINDS",
@@ -13,5 +13,4 @@ __all__ = [
     "flow_of_frames",
     "predict",
     "predict_clip",
-    "takes_aux",
 ]

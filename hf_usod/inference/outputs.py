@@ -2,12 +2,11 @@
 
 import glob
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data import is_image_file
+from ..data import is_image_file, output_names
 from ..data.video import is_video_file
 
 
@@ -50,17 +49,6 @@ def expand_inputs(inputs: Iterable[str | Path], output: str | Path) -> list[tupl
         raise FileNotFoundError(f"{', '.join(map(str, inputs))}: no images found.")
     shared = os.path.commonpath(bases)
     return [(image, image.relative_to(shared)) for image in images]
-
-
-def output_names(relative: Sequence[Path]) -> list[Path]:
-    """A name without suffix for each image: its stem, or its full name where others differ in the suffix only."""
-    names = {path: path.with_suffix("") for path in relative}
-    while True:
-        uses = Counter(str(name).casefold() for name in names.values())
-        clashing = [path for path, name in names.items() if uses[str(name).casefold()] > 1 and name != path]
-        if not clashing:
-            return [names[path] for path in relative]
-        names.update((path, path) for path in clashing)
 
 
 def plan_outputs(inputs: Iterable[str | Path], output: str | Path, kinds: Sequence[str]) -> list[Job]:

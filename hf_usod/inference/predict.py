@@ -1,22 +1,26 @@
 """Salient objects of many photos and clips, from files to files."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from PIL import Image
 from tqdm.auto import tqdm
 from transformers import Pipeline
 
-from ..data import list_images
+from ..data import by_stem
 from ..data.video import group_frames, is_video_file, neighbours, read_flow_image, require_opencv
 from ..files import write_aside
 from ..models.image_processing_usod import check_aux, read_aux, read_image
+from ..models.pipeline_usod import takes_aux
+from .agreement import Detected, agreed
 from .clip_files import ClipError
 from .outputs import Job, expand_inputs, plan_outputs
 from .pictures import picture
-from .video import GREEN, predict_clip, takes_aux
+from .video import GREEN, predict_clip
 
 # Where the auxiliary map of an image comes from; None for an image that has none.
 AuxReader = Callable[[Path], Image.Image | None]
@@ -57,13 +61,8 @@ def find_maps(folder: str | Path, images: Iterable[tuple[Path, Path]]) -> dict[P
         FileNotFoundError: if the folder does not exist, or holds no map of any of the images.
         ValueError: naming two maps of one image.
     """
-    maps: dict[Path, Path] = {}
-    for path in list_images(folder):
-        stem = path.relative_to(folder).with_suffix("")
-        if stem in maps:
-            raise ValueError(f"{path}: has the same name as {maps[stem].name}; which one is meant? Keep one.")
-        maps[stem] = path
-    found = {image: maps[stem] for image, relative in images if (stem := relative.with_suffix("")) in maps}
+    maps = by_stem(folder)
+    found = {image: maps[stem] for image, relative in images if (stem := relative.with_suffix("").as_posix()) in maps}
     if not found:
         raise FileNotFoundError(f"{folder}: holds no map of any of the photos (matched by path without suffix).")
     return found
@@ -78,6 +77,14 @@ def _to_do(jobs: Iterable[Job], overwrite: bool, report: Report) -> list[Job]:
         if missing := {kind: path for kind, path in job.outputs.items() if path not in kept}:
             remaining.append(Job(job.image, missing))
     return remaining
+
+
+def _whole_sequences(jobs: Iterable[Job], to_do: Sequence[Job]) -> list[Job]:
+    """The folders of what is to be done, whole and in the order of time: frames that are done already are looked at,
+    as their neighbours depend on them, and nothing is made of them."""
+    folders, by_image = {job.image.parent for job in to_do}, {job.image: job for job in to_do}
+    frames = [job.image for job in jobs if job.image.parent in folders and not is_video_file(job.image)]
+    return [by_image.get(frame, Job(frame, {})) for sequence in group_frames(frames) for frame in sequence.frames]
 
 
 def _read(image: Path, aux_of: AuxReader | None) -> tuple[Image.Image, Image.Image | None]:
@@ -117,6 +124,7 @@ def predict(
     aux: str | Path | None = None,
     aux_of: AuxReader | None = None,
     background: str = GREEN,
+    temporal: bool = False,
     progress: bool = True,
 ) -> Report:
     """Writes the salient objects of photos as PNGs, and of clips as MP4s, at their own size and orientation.
@@ -135,15 +143,18 @@ def predict(
             to the inputs, whatever the suffix. A photo without one serves as its own, which is noted.
         aux_of: gives the auxiliary maps instead.
         background: colour behind the cutouts of clips.
+        temporal: whether the maps of a clip's frames, and of the photos of each folder, are to agree along the optical
+            flow; see `agree`.
 
     Raises:
         FileNotFoundError: for an input that does not exist, or if `aux` holds no map of any photo.
         ValueError: if an output would overwrite an input, `background` is no colour, or `aux` is given for a model
             that takes no maps.
-        ModuleNotFoundError: for clips, without PyAV.
+        ModuleNotFoundError: for clips, without PyAV; for `temporal`, without OpenCV.
     """
     report = Report()
-    jobs = _to_do(plan_outputs(inputs, output, kinds), overwrite, report)
+    planned = plan_outputs(inputs, output, kinds)
+    jobs = _to_do(planned, overwrite, report)
     photos = [job for job in jobs if not is_video_file(job.image)]
     if aux is not None:
         if not takes_aux(detect.model):
@@ -154,7 +165,9 @@ def predict(
         if without := sum(job.image not in maps for job in photos):
             report.notes.append(f"{without} of {len(photos)} photos have no map in {aux} and were predicted without.")
         aux_of = lambda image: read_aux(maps[image]) if image in maps else None  # noqa: E731
-    _predict_photos(detect, photos, threshold, batch_size, aux_of, progress, report)
+    if temporal:
+        photos = _whole_sequences(planned, photos)
+    _predict_photos(detect, photos, threshold, batch_size, aux_of, temporal, progress, report)
     for job in jobs:
         if not is_video_file(job.image):
             continue
@@ -166,6 +179,7 @@ def predict(
                 threshold=threshold,
                 background=background,
                 batch_size=batch_size,
+                temporal=temporal,
                 progress=progress,
             )
         except (ClipError, OSError) as error:
@@ -186,26 +200,44 @@ def _predict_photos(
     threshold: float,
     batch_size: int,
     aux_of: AuxReader | None,
+    temporal: bool,
     progress: bool,
     report: Report,
 ) -> None:
     if not jobs:
         return
+    writing: deque[tuple[Job, Future]] = deque()
     with ThreadPoolExecutor() as pool, tqdm(total=len(jobs), unit="photo", disable=not progress) as bar:
-        for chunk in _read_ahead(jobs, batch_size, aux_of, pool):
-            read: list[tuple[Job, Image.Image, Image.Image | None]] = []
-            for job, reading in chunk:
-                try:
-                    read.append((job, *reading.result()))
-                except (ValueError, OSError) as error:
-                    report.failed[job.image] = str(error)
-            given = [{"image": image, "aux": aux} if aux_of else image for _, image, aux in read]
-            results = detect(given, batch_size=batch_size, threshold=threshold) if given else []
-            writing = [(job, pool.submit(_write, job, image, result)) for (job, image, _), result in zip(read, results)]
-            for job, future in writing:
+
+        def detected() -> Iterator[Detected]:
+            for chunk in _read_ahead(jobs, batch_size, aux_of, pool):
+                read: list[tuple[Job, Image.Image, Image.Image | None]] = []
+                for job, reading in chunk:
+                    try:
+                        read.append((job, *reading.result()))
+                    except (ValueError, OSError) as error:
+                        report.failed[job.image] = str(error)
+                given = [{"image": image, "aux": aux} if aux_of else image for _, image, aux in read]
+                results = detect(given, batch_size=batch_size, threshold=threshold) if given else []
+                yield from ((job, image, result) for (job, image, _), result in zip(read, results))
+                bar.update(len(chunk))
+
+        def settle(limit: int) -> None:
+            """Waits until no more than `limit` images are being written."""
+            while len(writing) > limit:
+                job, future = writing.popleft()
                 try:
                     future.result()
-                    report.done += 1
+                    report.done += bool(job.outputs)
                 except OSError as error:
                     report.failed[job.image] = f"{job.image}: its output cannot be written ({error})"
-            bar.update(len(chunk))
+
+        for job, image, result in _agreed_by_folder(detected(), threshold) if temporal else detected():
+            writing.append((job, pool.submit(_write, job, image, result)))
+            settle(limit=batch_size)
+        settle(limit=0)
+
+
+def _agreed_by_folder(frames: Iterable[Detected], threshold: float) -> Iterator[Detected]:
+    for _, sequence in groupby(frames, key=lambda frame: frame[0].image.parent):
+        yield from agreed(sequence, threshold)

@@ -1,6 +1,5 @@
 """Salient objects of a clip, from a video file to video files, with a few frames in memory at a time."""
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -8,12 +7,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-import torch
 from PIL import Image
 from tqdm.auto import tqdm
 from transformers import Pipeline
 
 from ..data.video import flow_frame, flow_image, require_opencv
+from ..models.pipeline_usod import takes_aux
+from .agreement import Detected, agreed
 from .clip_files import ClipError, ClipReader, ClipWriter
 from .pictures import on_background, picture
 
@@ -28,11 +28,6 @@ class ClipReport:
     files: dict[str, Path] = field(default_factory=dict)  # by kind
     problem: str | None = None  # why they do not show the whole clip
     note: str | None = None  # what else is missing
-
-
-def takes_aux(model: torch.nn.Module) -> bool:
-    """Whether a model takes an auxiliary map beside the image: detectors do, cue extractors do not."""
-    return "aux_pixel_values" in inspect.signature(model.forward).parameters
 
 
 def partial_path(path: Path) -> Path:
@@ -81,11 +76,13 @@ def predict_clip(
     threshold: float = 0.5,
     background: str = GREEN,
     batch_size: int = 4,
+    temporal: bool = False,
     progress: bool = True,
 ) -> ClipReport:
     """Writes the salient objects of a clip as MP4 files (H.264), with its size, orientation, times and sound.
 
-    Memory holds `batch_size` frames, what is made of them, and what the decoder and the encoder keep. Models that take
+    Memory holds `batch_size` frames (and `LOOK_AHEAD` with `temporal`), what is made of them, and what the decoder and
+    the encoder keep. Models that take
     an auxiliary map get the optical flow. If the clip is damaged, or the work is interrupted, what is done by then is
     kept, playable, under `partial_path` of each file; an earlier one is replaced.
 
@@ -96,6 +93,7 @@ def predict_clip(
         threshold: saliency above it is object in the mask.
         background: what is behind the cutout, as a CSS colour: H.264 has no transparency.
         batch_size: frames that go through the model at a time.
+        temporal: whether the maps of frames are to agree along the optical flow; see `agree`.
 
     Raises:
         ClipError: naming the file, if no frame of it can be read.
@@ -105,7 +103,7 @@ def predict_clip(
     """
     clip = Path(clip)
     with_flow = takes_aux(detect.model)
-    if with_flow:
+    if with_flow or temporal:
         require_opencv()
     on_background(Image.new("RGBA", (1, 1)), background)
     reader = ClipReader(clip)
@@ -130,20 +128,23 @@ def predict_clip(
             writer.write(made[kind], pts)
         report.frames += 1
 
-    pairs = _with_neighbours(_until_damage(reader.frames(on_sound), report))
     complete = False
     try:
         with (
             ThreadPoolExecutor() as pool,
             tqdm(total=reader.num_frames, desc=clip.name, unit="frame", disable=not progress) as bar,
         ):
-            for batch in _batches(pairs, batch_size):
-                images = [image for (image, _), _, _ in batch]
-                inputs = list(pool.map(_with_flow, batch)) if with_flow else images
-                results = detect(inputs, batch_size=batch_size, threshold=threshold)
-                for ((image, pts), _, _), result in zip(batch, results):
-                    write(image, pts, result)
-                bar.update(len(batch))
+
+            def detected() -> Iterator[Detected]:
+                for batch in _batches(_with_neighbours(_until_damage(reader.frames(on_sound), report)), batch_size):
+                    images = [image for (image, _), _, _ in batch]
+                    inputs = list(pool.map(_with_flow, batch)) if with_flow else images
+                    results = detect(inputs, batch_size=batch_size, threshold=threshold)
+                    yield from ((pts, image, result) for ((image, pts), _, _), result in zip(batch, results))
+
+            for pts, image, result in agreed(detected(), threshold) if temporal else detected():
+                write(image, pts, result)
+                bar.update()
         complete = report.problem is None
     finally:
         with ExitStack() as ending:  # each is finished, whatever becomes of the others

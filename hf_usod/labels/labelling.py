@@ -140,8 +140,8 @@ def label_images(
         jobs: each photo and the file of its label.
         refine: see `make_pseudo_label`.
         batch_size: photos that go through the model at a time.
-        num_workers: processes that refine, beside this one; 0 does it here. By default one a core, none where there is
-            nothing to refine.
+        num_workers: processes that refine, beside this one; 0 does it here. By default one a core, divided
+            among the processes of `shard`; none where there is nothing to refine.
         overwrite: whether to replace labels that exist.
         shard: (index, count): of the jobs take every count-th from the index-th on, as one of several processes.
         progress: whether to show a bar.
@@ -164,7 +164,8 @@ def label_images(
     if not remaining:
         return report
     if num_workers is None:
-        num_workers = default_num_workers() if refine != "none" else 0
+        # The processes of a machine share its cores
+        num_workers = max(1, default_num_workers() // shard[1]) if refine != "none" else 0
 
     writing: deque[tuple[Path, Future[None]]] = deque()
     with (

@@ -1,5 +1,6 @@
 """What the salient object detection models share: their output, their resizing, their base class."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +47,12 @@ class SaliencyOutput(ModelOutput):
 def resize(maps: torch.Tensor, size: tuple[int, int] | torch.Size) -> torch.Tensor:
     """Bilinear, corners aligned, as within the method's networks: `(B, C, H, W)` -> `(B, C, *size)`."""
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+
+
+def to_unit_range(pixel_values: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Normalised images `(B, 3, H, W)` as RGB in [0, 1]."""
+    scale, shift = (pixel_values.new_tensor(values).view(3, 1, 1) for values in (std, mean))
+    return pixel_values * scale + shift
 
 
 class UsodPreTrainedModel(PreTrainedModel):

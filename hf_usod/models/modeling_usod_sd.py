@@ -9,7 +9,7 @@ from transformers.backbone_utils import load_backbone
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_usod import UsodSdConfig
-from .modeling_usod import SaliencyOutput, SideLogits, UsodPreTrainedModel, resize
+from .modeling_usod import SaliencyOutput, SideLogits, UsodPreTrainedModel, resize, to_unit_range
 
 
 class UsodSdConvNormAct(nn.Module):
@@ -173,8 +173,7 @@ class UsodSdModel(UsodSdPreTrainedModel):
 
     def to_unit_range(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Normalised images as RGB in [0, 1]: the auxiliary input of images that have none."""
-        mean, std = (pixel_values.new_tensor(v).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std))
-        return pixel_values * std + mean
+        return to_unit_range(pixel_values, self.config.image_mean, self.config.image_std)
 
     @staticmethod
     def _levels(backbone: nn.Module, neck: nn.ModuleList, images: torch.Tensor) -> list[torch.Tensor]:

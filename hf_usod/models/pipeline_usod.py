@@ -31,6 +31,11 @@ def render_outputs(image: Image.Image, saliency: torch.Tensor, threshold: float 
     return {"saliency": matte, "mask": mask, "cutout": cutout}
 
 
+def takes_aux(model: torch.nn.Module) -> bool:
+    """Whether a model takes an auxiliary map beside the image: detectors do, cue extractors do not."""
+    return hasattr(model.config, "aux_backbone_config")
+
+
 class SalientObjectDetectionPipeline(Pipeline):
     """
     Finds the salient objects of images with any salient object detection model of hf_usod.
@@ -88,7 +93,7 @@ class SalientObjectDetectionPipeline(Pipeline):
         source, aux = inputs["image"], inputs.get("aux")
         image = self._read(source)
         maps = {}
-        if hasattr(self.model.config, "aux_backbone_config"):
+        if takes_aux(self.model):
             if is_local(aux):  # here, where the files' names are known
                 path, aux = aux, read_aux(aux)
                 check_aux(image.size, aux.size, source if is_local(source) else None, path)
@@ -116,4 +121,4 @@ class SalientObjectDetectionPipeline(Pipeline):
         return render_outputs(image, saliency.cpu(), threshold)
 
 
-__all__ = ["SalientObjectDetectionPipeline", "render_outputs"]
+__all__ = ["SalientObjectDetectionPipeline", "render_outputs", "takes_aux"]

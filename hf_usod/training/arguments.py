@@ -12,7 +12,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..adapters.config import INIT_WEIGHTS
-from ..labels import PAPER_WEIGHTS
+from ..labels import PAPER_WEIGHTS, REFINEMENTS
 from ..objectives import PCL_SD_VARIANTS
 
 
@@ -25,12 +25,12 @@ def _help(text: str, default: Any = dataclasses.MISSING, **metadata: Any) -> Any
 
 
 @dataclass
-class RunArguments:
-    """What every stage is told. The defaults are the method's constants for stage 1."""
+class SharedArguments:
+    """What a stage and a run of all stages are told."""
 
     images: list[str] = _help("Folders of images; their trees are searched. No labels are read.")
     output_dir: str = _help("The run: checkpoints, previews, logs and, at the end, the model in `model/`.")
-    resume: bool = _help("Continue the run in output_dir where its last checkpoint stands.", False)
+    resume: bool = _help("Continue the run in output_dir where it stopped.", False)
     skip_unreadable: bool = _help("Train without the images that cannot be read, instead of stopping.", False)
     seed: int = _help("Seed of the initial weights, the order of the images and the views.", 0)
     mixed_precision: str | None = _help(
@@ -40,6 +40,19 @@ class RunArguments:
         choices=["no", "fp16", "bf16"],
     )
     num_workers: int = _help("Processes that load images, for each training process.", 2)
+
+    def check_folders(self, name: str) -> None:
+        """Raises a `ValueError` unless the list of that name has a folder for each folder of images."""
+        if len(getattr(self, name)) != len(self.images):
+            raise ValueError(
+                f"--{name}: {len(getattr(self, name))} folders for {len(self.images)} folders of --images."
+            )
+
+
+@dataclass
+class RunArguments(SharedArguments):
+    """What every stage is told. The defaults are the method's constants for stage 1."""
+
     log_every: int = _help("Steps between two lines of the log.", 10)
     save_every: int = _help("Steps between two checkpoints, besides the one after each epoch.", 200)
     keep_epochs: bool = _help("Also keep the model after each epoch, in epochs/N, to compare them.", False)
@@ -77,11 +90,6 @@ class CueObjectiveArguments(RunArguments):
     btm_radius: int = _help("Radius of its window, in pixels of the quarter-size map.", 5)
     btm_alpha: float = _help("How fast its weights fall with the distance in texture.", 200.0)
     consistency_weight: float = _help("Weight of scale consistency.", 1.0)
-    backbone_batch_norm: str = _help(
-        "eval, or train: batch statistics in the frozen backbone, as in the released program.",
-        "eval",
-        choices=["eval", "train"],
-    )
 
 
 @dataclass
@@ -94,6 +102,11 @@ class CueExtractorArguments(CueObjectiveArguments):
         "efficientnet-lite2",
     )
     decoder_channels: int = _help("Width d of the decoder.", 64)
+    backbone_batch_norm: str = _help(
+        "eval, or train: batch statistics in the frozen backbone, as in the released program.",
+        "eval",
+        choices=["eval", "train"],
+    )
 
 
 @dataclass
@@ -124,6 +137,11 @@ class DetectorArguments(RunArguments):
         None,
     )
     init_weights: str = _help("Of that adapter.", "zero", choices=list(INIT_WEIGHTS))
+    start_from: str | None = _help(
+        "A detector (embedded model, folder or Hub id) to train on, all of it, instead of a new one; its backbones and "
+        "widths are then its own.",
+        None,
+    )
     backbone: str = _help("Of the RGB stream; as in stage 1.", "efficientnet-lite2")
     aux_backbone: str | None = _help("Of the auxiliary stream; if not given, as the RGB stream's.", None)
     neck_channels: list[int] = _help("Widths of the features at strides 4, 8, 16 and 32.", [128, 256, 512, 512])
@@ -145,21 +163,21 @@ class DetectorArguments(RunArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(self.labels) != len(self.images):
-            raise ValueError(f"--labels: {len(self.labels)} folders for {len(self.images)} folders of --images.")
-        if self.aux and len(self.aux) != len(self.images):
-            raise ValueError(f"--aux: {len(self.aux)} folders for {len(self.images)} folders of --images.")
+        self.check_folders("labels")
+        if self.aux:
+            self.check_folders("aux")
+        if self.adapt and self.start_from:
+            raise ValueError("--adapt trains an adapter of a detector, --start_from the detector itself: give one.")
         if len(self.spr_weights) != 3:
             raise ValueError(f"--spr_weights: three are expected, got {self.spr_weights}.")
 
 
 @dataclass
-class WholeArguments:
-    """The whole method: stage 1 (or transfer), pseudo-labels, stage 2. What the stages are told beyond this stands in
-    the recipe, under `sce:`, `transfer:` and `sd:`."""
+class WholeArguments(SharedArguments):
+    """The whole method: stage 1 (or transfer), pseudo-labels, stage 2, in `sce/`, `labels/` and `sd/` of the run; the
+    detector is in `sd/model/`. What the stages are told beyond this stands in the recipe, under `sce:`, `transfer:` and
+    `sd:`."""
 
-    images: list[str] = _help("Folders of images; their trees are searched. No labels are read.")
-    output_dir: str = _help("The run: `sce/`, `labels/` and `sd/`, with the detector in `sd/model/`.")
     aux: list[str] = _help("For each folder of images, the folder of its auxiliary maps, or 'none'.", [])
     task: str = _help(
         "video: the images are frames, a folder a sequence, and their optical flow is computed as their auxiliary map. "
@@ -174,16 +192,11 @@ class WholeArguments:
     )
     sce: str | None = _help("A saliency cue extractor that is trained already, instead of stage 1.", None)
     adapt: str | None = _help("A detector that is trained already, to train an adapter for instead of a new one.", None)
-    refine: str = _help("What refines the pseudo-labels.", "crf", choices=["crf", "pixel", "none"])
-    resume: bool = _help("Continue the run in output_dir where it stopped.", False)
-    skip_unreadable: bool = _help("Train without the images that cannot be read, instead of stopping.", False)
-    seed: int = _help("Of all stages.", 0)
-    mixed_precision: str | None = _help("As in the stages.", None, choices=["no", "fp16", "bf16"])
-    num_workers: int = _help("Processes that load images, for each training process.", 2)
+    refine: str = _help("What refines the pseudo-labels.", "crf", choices=list(REFINEMENTS))
 
     def __post_init__(self):
-        if self.aux and len(self.aux) != len(self.images):
-            raise ValueError(f"--aux: {len(self.aux)} folders for {len(self.images)} folders of --images.")
+        if self.aux:
+            self.check_folders("aux")
         if self.aux and self.task == "video":
             raise ValueError("--task video computes the flow; with --aux, leave it out.")
 

@@ -1,5 +1,6 @@
 """Stage 1: the saliency cue extractor, trained on unlabelled images by L_pcl-sd + 0.05 L_btm + L_sc."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,14 +12,14 @@ from ..conversion import load_backbone
 from ..data import ImageViews, list_images, second_scale
 from ..models.configuration_usod import UsodSceConfig
 from ..models.image_processing_usod import UsodImageProcessor
-from ..models.modeling_usod import resize
+from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sce import UsodSceModel
 from ..objectives import btm_loss, consistency_loss, pcl_sd_loss
 from .arguments import CueExtractorArguments, CueObjectiveArguments
-from .engine import Stage, StepOutput, fit, make_accelerator
+from .engine import Stage, StepOutput, open_run, train
 from .frozen import FrozenBackbone
-from .images import readable_images
-from .run_folder import RunFolder, comparable_arguments
+from .images import evenly_spread, readable_images
+from .run_folder import RunFolder
 
 
 def _per_channel(values, like: torch.Tensor) -> torch.Tensor:
@@ -38,8 +39,7 @@ class CueExtractorStage(Stage):
 
     def to_unit_range(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Model inputs back as RGB in [0, 1]."""
-        mean, std = self.image_processor.image_mean, self.image_processor.image_std
-        return pixel_values * _per_channel(std, pixel_values) + _per_channel(mean, pixel_values)
+        return to_unit_range(pixel_values, self.image_processor.image_mean, self.image_processor.image_std)
 
     def texture(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Images as texture matching sees them: normalised by ImageNet's statistics whatever the backbone wants, so
@@ -85,6 +85,36 @@ def build_model(args: CueExtractorArguments) -> tuple[UsodSceModel, UsodImagePro
     return model, image_processor
 
 
+def train_decoder(
+    args: CueObjectiveArguments,
+    folder: RunFolder,
+    image_processor: UsodImageProcessor,
+    features: FrozenBackbone,
+    decoder: nn.Module,
+    paths: list[Path],
+    save: Callable[[Path], None],
+) -> Path:
+    """Trains what is to be trained of a decoder on the stage-1 objective, and has `save` save it; returns its folder.
+
+    Raises:
+        RunError, KeyboardInterrupt: see `fit`.
+    """
+    stage = CueExtractorStage(args, image_processor, features)
+    decoder = decoder.to(memory_format=torch.channels_last)
+    trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
+    chosen = evenly_spread(paths, args.num_previews)
+
+    def preview(decoder: nn.Module, epoch: int) -> None:
+        views = ImageViews(chosen, image_processor)
+        batch = torch.stack([views[index, False] for index in range(len(chosen))]).to(folder.accelerator.device)
+        with torch.inference_mode(), features.as_used():
+            saliency = stage.saliency(decoder, batch)
+        folder.save_preview(epoch, stage.to_unit_range(batch), saliency)
+
+    return train(args, stage, decoder, optimizer, ImageViews(paths, image_processor), folder, preview, save)
+
+
 def train_cue_extractor(args: CueExtractorArguments) -> Path:
     """Runs stage 1 to the end; returns the folder of the trained model.
 
@@ -94,50 +124,21 @@ def train_cue_extractor(args: CueExtractorArguments) -> Path:
         KeyboardInterrupt: when asked to stop, once a checkpoint is written.
     """
     paths = [path for folder in args.images for path in list_images(folder)]
-    accelerator = make_accelerator(args)
-    comparable = comparable_arguments(args, accelerator, num_images=len(paths))
-    folder = RunFolder(args.output_dir, comparable, args.resume, accelerator)
-    if folder.model.exists():
-        accelerator.print(f"{folder.model}: is trained already.")
-        return folder.model
-
+    run = open_run(args, num_images=len(paths))
+    if run.model.exists():
+        return run.model
+    accelerator = run.accelerator
     model, image_processor = build_model(args)
     paths = readable_images(args, paths, accelerator.is_local_main_process)
     accelerator.print(f"{len(paths)} images; {args.backbone}; {accelerator.num_processes} x {accelerator.device}.")
-    accelerator.init_trackers("log", {name: str(value) for name, value in comparable.items()})
     model = model.to(accelerator.device)
-    precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
-    features = FrozenBackbone(model.backbone, precision, args.backbone_batch_norm)
-    if args.backbone_batch_norm == "train":
+    features = FrozenBackbone(model.backbone, accelerator.mixed_precision, args.backbone_batch_norm)
+    if features.batch_statistics:
         accelerator.register_for_checkpointing(model.backbone)  # for its running statistics
-    stage = CueExtractorStage(args, image_processor, features)
-    decoder = model.decoder.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        decoder.parameters(), args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay
-    )
 
     def save(directory: Path) -> None:
         model.to(memory_format=torch.contiguous_format).save_pretrained(directory)
         image_processor.save_pretrained(directory)
         model.to(memory_format=torch.channels_last)
 
-    chosen = paths[:: max(1, len(paths) // args.num_previews)][: args.num_previews]
-
-    def after_epoch(decoder: nn.Module, epoch: int) -> None:
-        views = ImageViews(chosen, image_processor)
-        batch = torch.stack([views[index, False] for index in range(len(chosen))]).to(accelerator.device)
-        features.backbone.eval()  # as the model will be used, and without touching its statistics
-        with torch.inference_mode():
-            saliency = stage.saliency(decoder, batch)
-        features.backbone.train(args.backbone_batch_norm == "train")
-        folder.save_preview(epoch, stage.to_unit_range(batch), saliency)
-        if args.keep_epochs:
-            folder.save_model(save, epoch)
-
-    try:
-        fit(args, stage, decoder, optimizer, ImageViews(paths, image_processor), folder, after_epoch)
-        if accelerator.is_main_process:
-            folder.save_model(save)
-    finally:
-        accelerator.end_training()  # writes what is left of the log
-    return folder.model
+    return train_decoder(args, run, image_processor, features, model.decoder, paths, save)

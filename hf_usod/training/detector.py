@@ -22,9 +22,8 @@ from ..models.modeling_usod_sd import UsodSdModel
 from ..objectives import bce_loss, consistency_loss, iou_loss
 from .arguments import DetectorArguments
 from .base import load_base
-from .engine import Stage, StepOutput, fit, make_accelerator
-from .images import readable_samples
-from .run_folder import RunFolder, comparable_arguments
+from .engine import Stage, StepOutput, open_run, train
+from .images import evenly_spread, readable_samples
 
 SIDE_WEIGHT = 0.2  # of the RGB decoder's own map, beside the fused one
 SECOND_VIEW_WEIGHT = 0.5
@@ -112,7 +111,7 @@ def _with_stem(config: PreTrainedConfig) -> PreTrainedConfig:
     return config
 
 
-def build_detector(args: DetectorArguments) -> tuple[UsodSdModel, UsodImageProcessor]:
+def _build_detector(args: DetectorArguments) -> tuple[UsodSdModel, UsodImageProcessor]:
     """A detector with pre-trained backbones and a fresh decoder, and its image processor."""
     backbone, image_processor = load_backbone(args.backbone)
     aux_backbone, _ = load_backbone(args.aux_backbone or args.backbone)
@@ -129,19 +128,34 @@ def build_detector(args: DetectorArguments) -> tuple[UsodSdModel, UsodImageProce
     model = UsodSdModel(config)
     model.backbone.load_state_dict(backbone.state_dict())
     model.aux_backbone.load_state_dict(aux_backbone.state_dict())
-    image_processor.size = {"height": args.size, "width": args.size}
     return model, image_processor
 
 
-def adapt_detector(args: DetectorArguments, name: str) -> tuple[PeftModel, UsodImageProcessor]:
+def _adapt_detector(args: DetectorArguments, name: str) -> tuple[PeftModel, UsodImageProcessor]:
     """A trained detector with a task adapter on its global block, all else frozen, and its image processor."""
     base, image_processor = load_base(name, UsodSdModel)
     set_seed(args.seed)
     base.requires_grad_(False)
     adapted = get_peft_model(base, UsodAdapterConfig(init_weights=args.init_weights))
     adapted.active_peft_config.base_model_name_or_path = name
-    image_processor.size = {"height": args.size, "width": args.size}
     return adapted, image_processor
+
+
+def prepare_detector(args: DetectorArguments) -> tuple[UsodSdModel | PeftModel, UsodImageProcessor]:
+    """What is to be trained (a new detector, a trained one, or an adapter of one) and its inputs' image processor.
+
+    Raises:
+        RunError, ConversionError: if a model or a backbone cannot be loaded.
+    """
+    model: UsodSdModel | PeftModel
+    if args.adapt:
+        model, image_processor = _adapt_detector(args, args.adapt)
+    elif args.start_from:
+        model, image_processor = load_base(args.start_from, UsodSdModel)
+    else:
+        model, image_processor = _build_detector(args)
+    image_processor.size = {"height": args.size, "width": args.size}
+    return model, image_processor
 
 
 def open_labels(args: DetectorArguments, samples: list[Sample], directory: Path, progress: bool) -> LabelStore:
@@ -185,26 +199,23 @@ def train_detector(args: DetectorArguments) -> Path:
         KeyboardInterrupt: when asked to stop, once a checkpoint is written.
     """
     samples = list_samples(args.images, [None if folder == "none" else folder for folder in args.aux])
-    accelerator = make_accelerator(args, find_unused_parameters=True)
-    comparable = comparable_arguments(args, accelerator, num_images=len(samples))
-    folder = RunFolder(args.output_dir, comparable, args.resume, accelerator)
-    if folder.model.exists():
-        accelerator.print(f"{folder.model}: is trained already.")
-        return folder.model
-
-    model, image_processor = adapt_detector(args, args.adapt) if args.adapt else build_detector(args)
+    run = open_run(args, num_images=len(samples), find_unused_parameters=True)
+    if run.model.exists():
+        return run.model
+    accelerator = run.accelerator
+    model, image_processor = prepare_detector(args)
     samples = readable_samples(args, samples, accelerator.is_local_main_process)
     with accelerator.main_process_first():
-        labels = open_labels(args, samples, folder.labels, accelerator.is_main_process)
-    accelerator.print(f"{len(samples)} images; {args.backbone}; {accelerator.num_processes} x {accelerator.device}.")
-    accelerator.init_trackers("log", {name: str(value) for name, value in comparable.items()})
+        labels = open_labels(args, samples, run.labels, accelerator.is_main_process)
+    start = args.adapt or args.start_from or args.backbone
+    accelerator.print(f"{len(samples)} images; {start}; {accelerator.num_processes} x {accelerator.device}.")
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
     stage = DetectorStage(args, labels)
     groups = _parameter_groups(model, args, steps_per_epoch=len(samples) // args.batch_size)
     optimizer = torch.optim.SGD(groups, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
-    chosen = list(range(0, len(samples), max(1, len(samples) // args.num_previews)))[: args.num_previews]
+    chosen = evenly_spread(range(len(samples)), args.num_previews)
     views = SampleViews(samples, image_processor)
 
     def save(directory: Path) -> None:
@@ -213,7 +224,7 @@ def train_detector(args: DetectorArguments) -> Path:
             image_processor.save_pretrained(directory)
         model.to(memory_format=torch.channels_last)
 
-    def after_epoch(model: Any, epoch: int) -> None:
+    def preview(model: Any, epoch: int) -> None:
         batch = [views[index, False] for index in chosen]
         inputs = {
             name: torch.stack([one[name] for one in batch]).to(accelerator.device)
@@ -222,15 +233,7 @@ def train_detector(args: DetectorArguments) -> Path:
         with torch.inference_mode(), accelerator.autocast():
             saliency = model(**inputs).logits.float().sigmoid().cpu()
         latest = torch.stack([torch.from_numpy(labels.latest(index)) for index in chosen])[:, None]
-        folder.save_preview(epoch, model.to_unit_range(inputs["pixel_values"]).cpu(), latest, saliency)
+        run.save_preview(epoch, model.to_unit_range(inputs["pixel_values"]).cpu(), latest, saliency)
         labels.flush()
-        if args.keep_epochs:
-            folder.save_model(save, epoch)
 
-    try:
-        fit(args, stage, model, optimizer, views, folder, after_epoch)
-        if accelerator.is_main_process:
-            folder.save_model(save)
-    finally:
-        accelerator.end_training()  # writes what is left of the log
-    return folder.model
+    return train(args, stage, model, optimizer, views, run, preview, save)

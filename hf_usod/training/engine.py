@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 
 from ..data import EpochSampler, ImageViews, SampleViews
 from .arguments import RunArguments
-from .run_folder import RunError, RunFolder
+from .run_folder import RunError, RunFolder, comparable_arguments
 
 
 class StepOutput(NamedTuple):
@@ -100,6 +101,20 @@ def make_accelerator(args: RunArguments, find_unused_parameters: bool = False) -
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator
+
+
+def open_run(args: RunArguments, num_images: int, find_unused_parameters: bool = False) -> RunFolder:
+    """The folder of a run, new or to be resumed, with its Accelerator; says so if the model in it is trained already.
+
+    Raises:
+        RunError: see `RunFolder`.
+    """
+    accelerator = make_accelerator(args, find_unused_parameters)
+    comparable = comparable_arguments(args, accelerator, num_images=num_images)
+    folder = RunFolder(args.output_dir, comparable, args.resume, accelerator)
+    if folder.model.exists():
+        accelerator.print(f"{folder.model}: is trained already.")
+    return folder
 
 
 def linear_decay(optimizer: torch.optim.Optimizer, num_steps: int, final_ratio: float) -> LambdaLR:
@@ -247,3 +262,39 @@ def fit(
                     folder.save_checkpoint(step)
                 if stopping:
                     raise KeyboardInterrupt(f"Stopped after step {step}; pass --resume to go on.")
+
+
+def train(
+    args: RunArguments,
+    stage: Stage,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    dataset: ImageViews | SampleViews,
+    folder: RunFolder,
+    preview: Callable[[Any, int], None],
+    save: Callable[[Path], None],
+) -> Path:
+    """`fit`, with a log, previews, and the model saved at the end (and after each epoch, if asked for); its folder.
+
+    Args:
+        preview: writes the previews of an epoch; arguments as for `after_epoch` of `fit`.
+        save: writes what is trained into a folder.
+
+    Raises:
+        RunError, KeyboardInterrupt: see `fit`.
+    """
+    accelerator = folder.accelerator
+
+    def after_epoch(model: nn.Module, epoch: int) -> None:
+        preview(model, epoch)
+        if args.keep_epochs:
+            folder.save_model(save, epoch)
+
+    accelerator.init_trackers("log", {name: str(value) for name, value in folder.arguments.items()})
+    try:
+        fit(args, stage, model, optimizer, dataset, folder, after_epoch)
+        if accelerator.is_main_process:
+            folder.save_model(save)
+    finally:
+        accelerator.end_training()  # writes what is left of the log
+    return folder.model

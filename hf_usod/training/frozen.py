@@ -1,6 +1,8 @@
 """A backbone that is not trained, at its cheapest: no gradients, batch norms folded away, low precision."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -63,13 +65,15 @@ class FrozenBackbone:
 
     Args:
         backbone: moved to no device here. With `batch_norm="eval"` it is copied and stays as it is.
-        dtype: what features are computed in.
+        mixed_precision: what features are computed in, as Accelerate calls it: no, bf16 or fp16.
         batch_norm: `"eval"`, or `"train"`: batch statistics, which also update the backbone's running ones, as the
             released program does.
     """
 
-    def __init__(self, backbone: nn.Module, dtype: torch.dtype = torch.float32, batch_norm: str = "eval"):
-        if batch_norm == "train":
+    def __init__(self, backbone: nn.Module, mixed_precision: str = "no", batch_norm: str = "eval"):
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision, torch.float32)
+        self.batch_statistics = batch_norm == "train"
+        if self.batch_statistics:
             self.backbone = backbone.train().to(memory_format=torch.channels_last)
         else:
             self.backbone = fold_batch_norms(backbone).to(dtype).to(memory_format=torch.channels_last)
@@ -80,3 +84,12 @@ class FrozenBackbone:
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return tuple(self.backbone(images).feature_maps)
+
+    @contextmanager
+    def as_used(self) -> Iterator[None]:
+        """In here features are those of the finished model, and no statistics move."""
+        self.backbone.eval()
+        try:
+            yield
+        finally:
+            self.backbone.train(self.batch_statistics)

@@ -1,11 +1,19 @@
-"""Checking the images of a run before the first step."""
+"""Choosing and checking the images of a run before the first step."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ..data import Sample, find_unreadable
 from .arguments import RunArguments
 from .run_folder import RunError
+
+Item = TypeVar("Item")
+
+
+def evenly_spread(items: Sequence[Item], count: int) -> Sequence[Item]:
+    """At most `count` of the items, evenly spread over them."""
+    return items[:: max(1, len(items) // count)][:count]
 
 
 def readable_images(args: RunArguments, paths: Sequence[Path], progress: bool) -> list[Path]:

@@ -38,6 +38,7 @@ class RunFolder:
 
     def __init__(self, root: str | Path, arguments: dict, resume: bool, accelerator: Accelerator):
         self.root = Path(root)
+        self.arguments = arguments
         self.accelerator = accelerator
         stored = self.root / ARGUMENTS_FILE
         if stored.exists() and (self.last_checkpoint() or self.model.exists()):

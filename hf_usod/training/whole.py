@@ -1,5 +1,6 @@
 """The whole method in one go: cue extractor, pseudo-labels, detector; it continues from wherever it was stopped."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,16 @@ from accelerate import Accelerator, PartialState
 
 from ..data import Sample, list_samples
 from ..data.video import write_flow
-from ..labels import default_num_workers, label_images
+from ..labels import label_images
 from ..models.modeling_usod_sce import UsodSceModel
-from .arguments import CueExtractorArguments, DetectorArguments, TransferArguments, WholeArguments, parse_arguments
+from .arguments import (
+    CueExtractorArguments,
+    DetectorArguments,
+    SharedArguments,
+    TransferArguments,
+    WholeArguments,
+    parse_arguments,
+)
 from .base import load_base
 from .cue_extractor import train_cue_extractor
 from .detector import train_detector
@@ -45,7 +53,6 @@ def _label(args: WholeArguments, sce: str, adapter: Path | None, samples: list[S
         image_processor,
         [(sample.image, directory / f"{sample.id}.png") for sample in samples],
         args.refine,
-        num_workers=max(1, default_num_workers() // state.num_processes),
         shard=(state.process_index, state.num_processes),
         progress=state.is_main_process,
     )
@@ -79,14 +86,8 @@ def train_whole(args: WholeArguments, recipe: Path | None = None) -> Path:
     if root.exists() and any(root.iterdir()) and not args.resume:
         raise RunError(f"{root}: is not empty. Pass --resume to continue in it, or choose another --output_dir.")
     Accelerator(mixed_precision=args.mixed_precision)  # sets up the processes, which `PartialState` would take for one
-    shared = {
-        "images": args.images,
-        "resume": True,
-        "skip_unreadable": args.skip_unreadable,
-        "seed": args.seed,
-        "mixed_precision": args.mixed_precision,
-        "num_workers": args.num_workers,
-    }
+    names = (field.name for field in dataclasses.fields(SharedArguments))
+    shared = {name: getattr(args, name) for name in names if name != "output_dir"} | {"resume": True}
     sce, adapter, adapt = args.sce, None, args.adapt
     if args.transfer:
         sce, adapt = sce or EMBEDDED_SCE, adapt or EMBEDDED_SD

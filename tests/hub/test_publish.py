@@ -14,7 +14,6 @@ from local_hub import LocalHub
 from peft import get_peft_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import ResNetConfig
 
 import hf_usod
 from hf_usod import UsodImageProcessor, UsodSceConfig, UsodSceModel
@@ -126,18 +125,11 @@ def save_photo(path: Path, seed: int, mode: str = "RGB", size=(70, 50)) -> None:
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory) -> Path:
+def sources(tiny_backbone, tmp_path_factory) -> Path:
     """A tiny model in half precision, its adapter, a Space, and labels with their images."""
     root = tmp_path_factory.mktemp("sources")
     torch.manual_seed(0)
-    backbone = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 8, 16, 16],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    model = UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8)).eval()
+    model = UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone(), decoder_channels=8)).eval()
     model.save_pretrained(root / "model")
     weights = load_file(root / "model" / "model.safetensors")
     halved = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}

@@ -21,6 +21,7 @@ from hf_usod import (
 from hf_usod.cli import main
 from hf_usod.data.video import flow_image
 from hf_usod.inference import predict_clip
+from hf_usod.inference.agreement import agree
 from hf_usod.inference.video import _with_neighbours
 
 av = pytest.importorskip("av", reason="needs the extra `video`")
@@ -320,6 +321,59 @@ def test_frames_without_flow_are_frames_one_by_one(predict, tmp_path, capsys):
     Image.fromarray(next(pictures(1))).save(tmp_path / "a.png")
     assert predict(tmp_path / "a.png", "--task", "video") == 0
     assert "their flow is not used" in capsys.readouterr().err
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """Two sequences, one of frames that go by number and not by name."""
+    for name, count in (("disc", 12), ("short", 2)):
+        (tmp_path / "frames" / name).mkdir(parents=True)
+        for index, pixels in enumerate(pictures(count)):
+            Image.fromarray(pixels).save(tmp_path / "frames" / name / f"{index + 3}.png")
+    return tmp_path / "frames"
+
+
+def saliency_maps(folder):
+    return {path.relative_to(folder).as_posix(): np.asarray(Image.open(path)) for path in folder.rglob("*.png")}
+
+
+def test_frames_agree_in_the_order_of_time(predict, frames, tmp_path):
+    assert predict(frames) == 0
+    single = {name: Image.fromarray(levels) for name, levels in saliency_maps(tmp_path / "out").items()}
+    assert predict(frames, "--temporal", "--overwrite") == 0
+    made = saliency_maps(tmp_path / "out")
+    for name, count in (("disc", 12), ("short", 2)):
+        names = [f"{name}/{index + 3}.png" for index in range(count)]
+        maps = agree((Image.open(frames / each), single[each]) for each in names)
+        for each, saliency in zip(names, maps):
+            assert np.abs(made[each] - 255 * saliency.numpy()).max() < 1.01, each  # batches differ in rounding
+
+
+def test_frames_that_are_done_still_have_their_say(predict, frames, tmp_path, capsys):
+    assert predict(frames, "--temporal") == 0
+    whole = saliency_maps(tmp_path / "out")
+    (tmp_path / "out" / "disc" / "7.png").unlink()
+    (tmp_path / "out" / "disc" / "8.png").write_bytes(b"precious")
+    capsys.readouterr()
+    assert predict(frames, "--temporal") == 0
+    assert "1 photos done" in capsys.readouterr().out
+    assert (tmp_path / "out" / "disc" / "8.png").read_bytes() == b"precious"
+    assert np.abs(np.asarray(Image.open(tmp_path / "out" / "disc" / "7.png")) - whole["disc/7.png"]).max() == 0
+
+
+def test_the_frames_of_a_clip_agree(predict, model, tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4")
+    assert predict(clip, "--temporal") == 0
+    made, times = read_clip(tmp_path / "out" / "clip.mp4")
+    frames, expected_times = read_clip(clip)
+    detect = SalientObjectDetectionPipeline(
+        model=UsodSceModel.from_pretrained(model), image_processor=UsodImageProcessor.from_pretrained(model)
+    )
+    images = [Image.fromarray(frame) for frame in frames]
+    expected = agree((image, detect(image)["saliency"]) for image in images)
+    assert times == pytest.approx(expected_times)
+    for shown, saliency in zip(made, expected, strict=True):
+        assert np.abs(shown.mean(axis=-1) - 255 * saliency.numpy()).mean() < 3
 
 
 def test_neighbours():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import ResNetBackbone, ResNetConfig
+from transformers import ResNetBackbone
 
 from hf_usod.conversion import Pretrained
 from hf_usod.models.image_processing_usod import UsodImageProcessor
@@ -14,7 +14,7 @@ from hf_usod.models.image_processing_usod import UsodImageProcessor
 NUM_PHOTOS = 13  # three batches of four, and one left over
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _on_cpu():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_USE_CPU", "true")
@@ -41,17 +41,10 @@ def photos(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def backbone(tmp_path_factory) -> Path:
+def backbone(tiny_backbone, tmp_path_factory) -> Path:
     """A folder as `hf-usod convert` writes it."""
     torch.manual_seed(0)
-    config = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 8, 16, 16],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    model = ResNetBackbone(config)
+    model = ResNetBackbone(tiny_backbone())
     model.train()(torch.randn(4, 3, 64, 64))  # running statistics that are not the initial ones
     folder = tmp_path_factory.mktemp("backbone")
     Pretrained(model.eval(), UsodImageProcessor()).save_pretrained(folder)

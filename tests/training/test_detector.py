@@ -23,7 +23,7 @@ from hf_usod.data import second_scale
 from hf_usod.labels import LabelError, LabelStore, PixelRefiner, rectify
 from hf_usod.models.modeling_usod import SaliencyOutput
 from hf_usod.training import DetectorArguments, RunError, train_detector
-from hf_usod.training.detector import DetectorStage, build_detector
+from hf_usod.training.detector import DetectorStage, prepare_detector
 
 SIZE, STEPS_PER_EPOCH = 96, 3
 
@@ -205,7 +205,7 @@ def test_run_writes_a_detector_that_loads(uninterrupted):
 
 
 def test_backbones_rest_in_the_first_epoch(uninterrupted, settings):
-    initial = build_detector(settings)[0]
+    initial = prepare_detector(settings)[0]
     backbones = [n for n, _ in initial.named_parameters() if n.startswith(("backbone.", "aux_backbone."))]
     epochs = [initial.state_dict(), *(weights(uninterrupted, f"epochs/{epoch}") for epoch in (1, 2))]
     still = [sum(torch.equal(a[name], b[name]) for name in backbones) for a, b in pairwise(epochs)]
@@ -280,6 +280,24 @@ def test_a_missing_label_is_named(arguments, labels, tmp_path):
 def test_folders_and_labels_must_be_as_many(settings):
     with pytest.raises(ValueError, match="--labels: 1 folders for 2 folders of --images"):
         replace(settings, images=[*settings.images, "more"])
+
+
+def test_a_trained_detector_is_trained_on(arguments, uninterrupted):
+    start = uninterrupted / "model"
+    before = load_file(start / "model.safetensors")
+    arguments = replace(arguments, start_from=str(start), backbone="no/such/backbone", num_epochs=1)
+    model, processor = prepare_detector(arguments)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert processor.size["height"] == SIZE
+    after = load_file(train_detector(arguments) / "model.safetensors")
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert {"decoder.score.weight", "neck.0.conv.weight"} <= changed
+    assert torch.equal(load_file(start / "model.safetensors")["decoder.score.weight"], before["decoder.score.weight"])
+
+
+def test_a_detector_is_trained_on_or_adapted(settings):
+    with pytest.raises(ValueError, match="--adapt trains an adapter of a detector, --start_from the detector itself"):
+        replace(settings, adapt="a", start_from="b")
 
 
 # --- Transfer -------------------------------------------------------------------------------------------------------
