@@ -26,8 +26,9 @@ def _halve(source: Path, target: Path) -> None:
     target.chmod(0o644)  # safetensors leaves it to its owner
 
 
-def embed(model: Path, name: str, base: str | None) -> Path:
-    """Writes hf_usod/checkpoints/<name> anew; returns it. An adapter is told the name of its embedded base."""
+def embed(model: Path, name: str, base: str | None, size: int | None) -> Path:
+    """Writes hf_usod/checkpoints/<name> anew; returns it. An adapter is told the name of its embedded base; a model may
+    look at images of another size than in training."""
     folder = CHECKPOINTS / name
     folder.mkdir(parents=True, exist_ok=True)
     if (model / "adapter_config.json").is_file():
@@ -43,6 +44,8 @@ def embed(model: Path, name: str, base: str | None) -> Path:
         write_json(folder / "config.json", {**config, "dtype": "float32"})
         processor = json.loads((model / "preprocessor_config.json").read_text())
         processor.pop("auto_map", None)
+        if size is not None:
+            processor["size"] = {"height": size, "width": size}
         write_json(folder / "preprocessor_config.json", processor)
         _halve(model / "model.safetensors", folder / "model.safetensors")
     write_card(folder)
@@ -61,6 +64,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, nargs="?", help="folder of the trained model")
     parser.add_argument("name", nargs="?", help="name of the embedded model")
     parser.add_argument("--base", help="of an adapter: the embedded model it belongs to, if it does not say so")
+    parser.add_argument("--size", type=int, help="of a model: the side of its input in pixels, if not as in training")
     parser.add_argument("--cards", action="store_true", help="only write the cards of all that is embedded anew")
     args = parser.parse_args()
     if args.cards:
@@ -70,7 +74,7 @@ def main() -> None:
         return
     if not (args.model and args.name):
         parser.error("give the folder of the trained model and the name of the embedded one")
-    folder = embed(args.model, args.name, args.base)
+    folder = embed(args.model, args.name, args.base, args.size)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     print(f"{folder}: {size:.1f} MiB")
 

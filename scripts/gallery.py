@@ -1,6 +1,6 @@
 """Makes the README's picture: `python scripts/gallery.py PHOTO… --output docs/gallery.png`.
 
-A column a photo: the photo, its saliency map, and its salient objects cut out.
+A column a photo: the photo, its saliency map, and its salient objects cut out; with `--rows`, a row a photo.
 """
 
 import argparse
@@ -27,16 +27,17 @@ def on_chequers(cutout: Image.Image) -> Image.Image:
     return Image.alpha_composite(ground.convert("RGBA"), cutout).convert("RGB")
 
 
-def gallery(columns: list[list[Image.Image]]) -> Image.Image:
-    """Pictures of one height (the width is each column's own), on white."""
-    width = sum(column[0].width for column in columns) + GAP * (len(columns) - 1)
-    rows = len(columns[0])
-    sheet = Image.new("RGB", (width, rows * HEIGHT + GAP * (rows - 1)), "white")
-    x = 0
-    for column in columns:
-        for row, picture in enumerate(column):
-            sheet.paste(picture, (x, row * (HEIGHT + GAP)))
-        x += column[0].width + GAP
+def _join(pictures: list[Image.Image], down: bool) -> Image.Image:
+    """Pictures above one another or side by side, on white."""
+    along, across = (1, 0) if down else (0, 1)
+    size = [0, 0]
+    size[along] = sum(picture.size[along] + GAP for picture in pictures) - GAP
+    size[across] = max(picture.size[across] for picture in pictures)
+    sheet = Image.new("RGB", (size[0], size[1]), "white")
+    place = 0
+    for picture in pictures:
+        sheet.paste(picture, (0, place) if down else (place, 0))
+        place += picture.size[along] + GAP
     return sheet
 
 
@@ -44,17 +45,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--model", default=str(hf_usod.checkpoint_path()))
+    parser.add_argument("--rows", action="store_true", help="a row a photo, not a column")
     parser.add_argument("--output", required=True, type=Path)
     args = parser.parse_args()
     detect = pipeline("salient-object-detection", model=args.model)
-    columns = []
+    shown = []
     for path in args.photos:
         photo = read_image(path)
         small = photo.resize((round(photo.width * HEIGHT / photo.height), HEIGHT), Image.Resampling.LANCZOS)
         found = detect(photo)
         saliency, cutout = (found[kind].resize(small.size, Image.Resampling.LANCZOS) for kind in ("saliency", "cutout"))
-        columns.append([small, saliency.convert("RGB"), on_chequers(cutout)])
-    write_aside(args.output, gallery(columns).save)
+        shown.append(_join([small, saliency.convert("RGB"), on_chequers(cutout)], down=not args.rows))
+    write_aside(args.output, _join(shown, down=args.rows).save)
 
 
 if __name__ == "__main__":

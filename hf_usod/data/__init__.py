@@ -4,7 +4,7 @@ from .folders import by_stem, find_unreadable, is_image_file, list_images, outpu
 from .samples import Sample, list_samples
 from .sampling import TaskBatchSampler
 from .tasks import TASKS, Task, find_datasets, open_hub, open_task, task_samples
-from .views import EpochSampler, ImageViews, SampleViews, second_scale
+from .views import EpochSampler, ImageViews, SampleViews, second_scale, zoom, zoom_boxes
 
 __all__ = [
     "TASKS",
@@ -25,4 +25,6 @@ __all__ = [
     "output_names",
     "second_scale",
     "task_samples",
+    "zoom",
+    "zoom_boxes",
 ]

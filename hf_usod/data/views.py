@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from torch.utils.data import Dataset, Sampler
 
 from ..models.image_processing_usod import UsodImageProcessor, read_image
 from .samples import Sample
+
+LEAST_ZOOM = 0.5  # of the image's side, that a second view shows
+OBJECT_SHARE = (0.05, 0.75)  # of its pixels, that must be object
 
 
 class EpochSampler(Sampler[tuple[int, bool]]):
@@ -85,3 +89,35 @@ class SampleViews(Dataset[dict[str, torch.Tensor]]):
 def second_scale(size: int, steps: Sequence[int], stride: int, seed: int, step: int) -> int:
     """The side of the second view at a training step: size + stride k, k drawn from `steps`."""
     return size + stride * int(np.random.default_rng((seed, step)).choice(steps))
+
+
+def zoom_boxes(label: torch.Tensor, probability: float, seed: int, step: int) -> torch.Tensor:
+    """Where the second view of each sample looks at a training step: at a part of it, with that probability, if its
+    object neither fills that part nor is missing from it; otherwise at the whole.
+
+    Args:
+        label: `(B, 1, H, W)` in {0, 1}.
+
+    Returns:
+        `(B, 3)`: centre x and y, in [-1, 1] across the image, and side relative to the image's, of at least
+        `LEAST_ZOOM`.
+    """
+    random = np.random.default_rng((seed, step, 1))
+    chosen = random.random(len(label)) < probability
+    side = random.uniform(LEAST_ZOOM, 0.9, len(label))
+    centre = random.uniform(-1, 1, (2, len(label))) * (1 - side)
+    boxes = torch.tensor(np.stack([*centre, side], axis=-1), dtype=label.dtype, device=label.device)
+    covered = zoom(label, boxes, (32, 32)).mean(dim=(1, 2, 3))
+    low, high = OBJECT_SHARE
+    usable = torch.from_numpy(chosen).to(label.device) & (covered > low) & (covered < high)
+    return torch.where(usable[:, None], boxes, boxes.new_tensor([0.0, 0.0, 1.0]))
+
+
+def zoom(maps: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int], mode: str = "bilinear") -> torch.Tensor:
+    """The parts of maps `(B, C, H, W)` that `zoom_boxes` names, at a size (height, width). The whole comes out as
+    `resize` makes it."""
+    theta = maps.new_zeros(len(maps), 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = boxes[:, 2]
+    theta[:, :, 2] = boxes[:, :2]
+    grid = F.affine_grid(theta, [*maps.shape[:2], *size], align_corners=True)
+    return F.grid_sample(maps, grid, mode=mode, padding_mode="border", align_corners=True)

@@ -150,6 +150,11 @@ class DetectorArguments(RunArguments):
     loss: str = _help(
         "Terms: overlap (iou), cross-entropy (bce), scale consistency (sc).", "iou+sc", choices=list(LOSSES)
     )
+    zoom_probability: float = _help(
+        "Of a second view that shows a part of the image, in which objects are large and touch the border; beyond the "
+        "paper, whose second views show the whole.",
+        0.0,
+    )
     spr: str = _help(
         "How labels are rectified: by prior and posterior, the posterior, not.", "both", choices=list(SPR_MODES)
     )

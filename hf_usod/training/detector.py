@@ -1,6 +1,7 @@
 """Stage 2: the saliency detector, trained on pseudo-labels that it rectifies as it learns (SPR)."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers import PreTrainedConfig, ResNetConfig
 
 from ..adapters import UsodAdapterConfig
 from ..conversion import load_backbone
-from ..data import Sample, SampleViews, list_samples, second_scale
+from ..data import Sample, SampleViews, list_samples, second_scale, zoom, zoom_boxes
 from ..labels import LabelStore, PixelRefiner, read_label, rectify
 from ..models.configuration_usod import UsodSdConfig
 from ..models.image_processing_usod import UsodImageProcessor
@@ -62,14 +63,12 @@ class DetectorStage(Stage):
         target = (label > 0.5).float()
 
         first = model(pixel_values=images, aux_pixel_values=aux)
-        second = model(
-            pixel_values=resize(images, (side, side)),
-            aux_pixel_values=resize(aux, (side, side)),
-        )
+        rescale = self.second_view(target, side, step)
+        second = model(pixel_values=rescale(images), aux_pixel_values=rescale(aux))
         weighted = [
             (1.0, first.logits, target),
             (SIDE_WEIGHT, first.side_logits[0], target),
-            (SECOND_VIEW_WEIGHT, second.logits, F.interpolate(target, size=(side, side), mode="nearest")),
+            (SECOND_VIEW_WEIGHT, second.logits, rescale(target, mode="nearest")),
         ]
         weighted.append((SECOND_VIEW_WEIGHT * SIDE_WEIGHT, second.side_logits[0], weighted[-1][2]))
         terms: dict[str, torch.Tensor] = {}
@@ -77,13 +76,23 @@ class DetectorStage(Stage):
             for name, loss in self.agreement(logits, labelled).items():
                 terms[name] = terms.get(name, 0) + weight * loss
         if "sc" in self.terms:
-            resized = resize(first.logits.detach().float(), (side, side)).sigmoid()
-            terms["sc"] = consistency_loss(second.logits.float().sigmoid(), resized)
+            rescaled = rescale(first.logits.detach().float()).sigmoid()
+            terms["sc"] = consistency_loss(second.logits.float().sigmoid(), rescaled)
 
         saliency = first.logits.detach().float().sigmoid()
         if args.spr != "none" and epoch >= args.spr_first_epoch:
             self.rectify_labels(batch, epoch, images, saliency, label)
         return StepOutput(torch.stack(list(terms.values())).sum(), terms, saliency)
+
+    def second_view(self, target: torch.Tensor, side: int, step: int) -> Callable[..., torch.Tensor]:
+        """What makes the second view of maps `(B, C, size, size)` at a training step, with `side` pixels a side: the
+        whole of them, or parts of some with `zoom_probability`."""
+        if self.args.zoom_probability == 0:
+            return lambda maps, mode="bilinear": (
+                resize(maps, (side, side)) if mode == "bilinear" else F.interpolate(maps, (side, side), mode=mode)
+            )
+        boxes = zoom_boxes(target, self.args.zoom_probability, self.args.seed, step)
+        return lambda maps, mode="bilinear": zoom(maps, boxes, (side, side), mode)
 
     @torch.no_grad()
     def rectify_labels(

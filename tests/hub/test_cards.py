@@ -11,7 +11,7 @@ from hf_usod.hub import CARDS, read_reports, render_card
 from hf_usod.hub.cards import SCORES, Report, render_template
 
 SOURCES = sorted(path for path in CARDS.glob("*.md") if path.stem != "pseudo-labels")
-ADAPTERS = {"usod-rsi-lite", "usod-steel-lite"}
+ADAPTERS = {"usod-rsi-lite", "usod-steel-lite", "usod-video-lite"}
 SECTIONS = ["In which sense it is label-free", "How to use it", "Training", "Results", "Limits", "Licence", "Citation"]
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from transformers import AutoModel
 
 from hf_usod import UsodSdModel
 from hf_usod.cli import main
-from hf_usod.data import second_scale
+from hf_usod.data import second_scale, zoom, zoom_boxes
 from hf_usod.labels import LabelError, LabelStore, PixelRefiner, rectify
 from hf_usod.models.modeling_usod import SaliencyOutput
 from hf_usod.training import DetectorArguments, RunError, train_detector
@@ -172,6 +173,29 @@ def test_losses_are_the_methods(settings, tmp_path, loss):
         assert value.item() == pytest.approx(expected[name].item(), rel=1e-5), name
     assert output.loss.item() == pytest.approx(sum(expected[name].item() for name in loss.split("+")), rel=1e-5)
     assert torch.equal(output.saliency, first.sigmoid())
+
+
+def test_a_second_view_of_a_part_is_compared_with_that_part(settings, tmp_path):
+    stage, batch = make_stage(settings, tmp_path, zoom_probability=1.0)
+    detector, seen = _Detector(), []
+    output = stage.step(lambda **views: seen.append(views) or detector(**views), batch, epoch=1, step=0)
+
+    label = stage.labels.read([0, 1], 1)
+    target = (torch.stack([label[0], label[1].flip(-1)]) > 0.5).float()
+    side = SIZE + 32
+    boxes = zoom_boxes(target, 1.0, settings.seed, 0)
+    assert (boxes[:, 2] < 1).all()  # half of each label is object: both samples are shown in part
+    part = partial(zoom, boxes=boxes, size=(side, side))
+    torch.testing.assert_close(seen[1]["pixel_values"], part(batch["pixel_values"]))
+    torch.testing.assert_close(seen[1]["aux_pixel_values"], part(batch["aux_pixel_values"]))
+    (first, first_side), (second, second_side) = detector.maps[SIZE], detector.maps[side]
+    shown = part(target, mode="nearest")
+    iou = _iou(first.sigmoid(), target) + 0.2 * _iou(_resized(first_side, SIZE).sigmoid(), target)
+    iou += 0.5 * _iou(second.sigmoid(), shown) + 0.1 * _iou(_resized(second_side, side).sigmoid(), shown)
+    assert output.terms["iou"].item() == pytest.approx(iou.item(), rel=1e-5)
+    assert output.terms["sc"].item() == pytest.approx(
+        (second.sigmoid() - part(first).sigmoid()).square().mean().item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("spr", ["both", "posterior", "none"])

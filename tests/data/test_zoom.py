@@ -1,0 +1,48 @@
+"""Second views that show a part of the image."""
+
+import torch
+
+from hf_usod.data import zoom, zoom_boxes
+from hf_usod.data.views import LEAST_ZOOM, OBJECT_SHARE
+from hf_usod.models.modeling_usod import resize
+
+
+def discs(count: int = 64, size: int = 64) -> torch.Tensor:
+    """Masks of discs, from a dot to nearly all of the image."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
+    radius = torch.linspace(0.02, 1.4, count)[:, None, None]
+    return ((x**2 + y**2).sqrt() < radius).float()[:, None]
+
+
+def test_the_whole_is_the_resized_image():
+    maps = torch.rand(2, 3, 48, 48)
+    whole = torch.tensor([[0.0, 0.0, 1.0]] * 2)
+    torch.testing.assert_close(zoom(maps, whole, (80, 80)), resize(maps, (80, 80)), atol=1e-5, rtol=0)
+
+
+def test_a_part_is_what_lies_there():
+    x = torch.linspace(-1, 1, 65).expand(1, 1, 65, 65)
+    maps = torch.cat([x, x.transpose(-1, -2)], dim=1)  # each pixel is its own place
+    part = zoom(maps, torch.tensor([[0.25, -0.5, 0.5]]), (33, 33))
+    across = torch.linspace(-0.25, 0.75, 33)
+    torch.testing.assert_close(part[0, 0], across.expand(33, 33), atol=1e-5, rtol=0)
+    torch.testing.assert_close(part[0, 1], (across - 0.75)[:, None].expand(33, 33), atol=1e-5, rtol=0)
+
+
+def test_parts_lie_inside_and_hold_some_object_and_some_ground():
+    boxes = zoom_boxes(discs(), 1.0, seed=0, step=3)
+    parts = boxes[boxes[:, 2] < 1]
+    assert 10 < len(parts) < 60  # of dots, and of what fills the image, the whole is shown
+    assert (parts[:, 2] >= LEAST_ZOOM).all() and (parts[:, :2].abs().amax(dim=1) + parts[:, 2] <= 1 + 1e-6).all()
+    covered = zoom(discs(), boxes, (32, 32)).mean(dim=(1, 2, 3))[boxes[:, 2] < 1]
+    assert covered.min() > OBJECT_SHARE[0] and covered.max() < OBJECT_SHARE[1]
+    assert (boxes[boxes[:, 2] == 1] == torch.tensor([0.0, 0.0, 1.0])).all()
+
+
+def test_as_often_as_asked_and_the_same_for_a_step():
+    labels = discs(1).new_zeros(400, 1, 64, 64)
+    labels[..., 20:44, 20:44] = 1
+    shares = [(zoom_boxes(labels, p, 0, 1)[:, 2] < 1).float().mean().item() for p in (0.0, 0.5, 1.0)]
+    assert shares[0] == 0 and abs(shares[1] - 0.5) < 0.08 and shares[2] > 0.95
+    assert torch.equal(zoom_boxes(labels, 0.5, 0, 1), zoom_boxes(labels, 0.5, 0, 1))
+    assert not torch.equal(zoom_boxes(labels, 0.5, 0, 1), zoom_boxes(labels, 0.5, 0, 2))
