@@ -20,6 +20,9 @@ def add_parser(commands) -> None:
         choices=["crf", "pixel", "none"],
         help="what fits labels to their photos; crf is the paper's and needs the extra `crf` (default: %(default)s)",
     )
+    parser.add_argument(
+        "--aux", metavar="DIR", help="depth, thermal or flow maps of the photos, named as they are, for a detector"
+    )
     parser.add_argument("--batch_size", type=positive, default=8, help="photos at a time (default: %(default)s)")
     parser.add_argument("--num_workers", type=not_negative, help="processes that refine (default: one a core)")
     parser.add_argument("--overwrite", action="store_true", help="replace labels that exist")
@@ -31,8 +34,10 @@ def run(args: argparse.Namespace) -> int:
     from accelerate.utils import gather_object
     from PIL import Image
 
-    from ..inference.outputs import plan_outputs
+    from ..inference.outputs import expand_inputs, plan_outputs
+    from ..inference.predict import find_maps
     from ..labels import label_images
+    from ..models.pipeline_usod import takes_aux
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
     state = Accelerator()  # not `PartialState`, which does not know of ACCELERATE_USE_CPU by itself
@@ -40,11 +45,15 @@ def run(args: argparse.Namespace) -> int:
     try:
         jobs = [(job.image, job.outputs["label"]) for job in plan_outputs(args.images, args.output, ["label"])]
         detect = load_pipeline(args.model, args.device if alone else str(state.device), args.adapter)
+        aux = find_maps(args.aux, expand_inputs(args.images, args.output)) if args.aux else None
+        if aux and not takes_aux(detect.model):
+            raise CommandError("--aux: this model takes no auxiliary maps; use a detector (usod_sd).")
         report = label_images(
             detect.model,
             detect.image_processor,
             jobs,
             args.refine,
+            aux=aux,
             batch_size=args.batch_size,
             num_workers=args.num_workers,
             overwrite=args.overwrite,

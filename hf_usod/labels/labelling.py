@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class LabelReport:
 
 
 class _Photo(NamedTuple):
-    pixel_values: torch.Tensor  # (3, H, W), the model's input
+    inputs: dict[str, torch.Tensor]  # of the model, each (3, H, W)
     image: np.ndarray  # (h, w, 3), what refinement looks at
     size: tuple[int, int]  # (width, height) of the photo
 
@@ -47,11 +47,12 @@ def default_num_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read(photo: Path, image_processor: UsodImageProcessor) -> _Photo:
+def _read(photo: Path, image_processor: UsodImageProcessor, aux: Mapping[Path, Path] | None) -> _Photo:
     image = read_image(photo)
-    pixel_values = image_processor(image, return_tensors="pt")["pixel_values"][0]
+    maps = {} if aux is None else {"aux_images": [aux.get(photo)]}
+    inputs = image_processor(image, **maps, return_tensors="pt")
     reduced = ImageOps.contain(image, (MAX_SIDE, MAX_SIDE)) if max(image.size) > MAX_SIDE else image
-    return _Photo(pixel_values, np.array(reduced), image.size)
+    return _Photo({name: batch[0] for name, batch in inputs.items()}, np.array(reduced), image.size)
 
 
 def _read_ahead(
@@ -69,9 +70,12 @@ def _read_ahead(
 @torch.inference_mode()
 def _saliency(model: PreTrainedModel, image_processor: UsodImageProcessor, photos: list[_Photo]) -> list[np.ndarray]:
     """Maps of the size at which the photos are refined."""
-    pixel_values = torch.stack([photo.pixel_values for photo in photos]).to(model.device, model.dtype)
+    inputs = {
+        name: torch.stack([photo.inputs[name] for photo in photos]).to(model.device, model.dtype)
+        for name in photos[0].inputs
+    }
     sizes = [photo.image.shape[:2] for photo in photos]
-    return [one.cpu().numpy() for one in image_processor.post_process_saliency(model(pixel_values), sizes)]
+    return [one.cpu().numpy() for one in image_processor.post_process_saliency(model(**inputs), sizes)]
 
 
 def _refine_and_write(saliency: np.ndarray, image: np.ndarray, refine: str, size: tuple[int, int], path: Path) -> None:
@@ -120,6 +124,7 @@ def label_images(
     jobs: Sequence[tuple[Path, Path]],
     refine: str = "crf",
     *,
+    aux: Mapping[Path, Path] | None = None,
     batch_size: int = 8,
     num_workers: int | None = None,
     overwrite: bool = False,
@@ -139,6 +144,7 @@ def label_images(
         image_processor: of the model.
         jobs: each photo and the file of its label.
         refine: see `make_pseudo_label`.
+        aux: for an SD, the auxiliary maps of photos; a photo without one serves as its own.
         batch_size: photos that go through the model at a time.
         num_workers: processes that refine, beside this one; 0 does it here. By default one a core, divided
             among the processes of `shard`; none where there is nothing to refine.
@@ -186,7 +192,7 @@ def label_images(
                 bar.update()
 
         def read(photo: Path) -> "Future[_Photo]":
-            return readers.submit(_read, photo, image_processor)
+            return readers.submit(_read, photo, image_processor, aux)
 
         try:
             for batch in _read_ahead(remaining, batch_size, read):

@@ -197,9 +197,19 @@ class WholeArguments(SharedArguments):
     )
     sce: str | None = _help("A saliency cue extractor that is trained already, instead of stage 1.", None)
     adapt: str | None = _help("A detector that is trained already, to train an adapter for instead of a new one.", None)
+    labels_from: str = _help(
+        "What makes the pseudo-labels: the cue extractor, as in the paper (sce), or the detector that is transferred, "
+        "as it is (sd), for images on which it is the better of the two; there is no stage 1 then.",
+        "sce",
+        choices=["sce", "sd"],
+    )
     refine: str = _help("What refines the pseudo-labels.", "crf", choices=list(REFINEMENTS))
 
     def __post_init__(self):
+        if self.labels_from == "sd" and not (self.transfer or self.adapt):
+            raise ValueError("--labels_from sd: there is no detector yet; it goes with --transfer or --adapt.")
+        if self.labels_from == "sd" and self.sce:
+            raise ValueError("--labels_from sd makes no use of the cue extractor --sce; leave it out.")
         if self.aux:
             self.check_folders("aux")
         if self.aux and self.task == "video":

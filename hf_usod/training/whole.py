@@ -10,6 +10,7 @@ from ..data import Sample, list_samples
 from ..data.video import write_flow
 from ..labels import label_images
 from ..models.modeling_usod_sce import UsodSceModel
+from ..models.modeling_usod_sd import UsodSdModel
 from .arguments import (
     CueExtractorArguments,
     DetectorArguments,
@@ -38,14 +39,14 @@ def _command_line(recipe: Path | None, **arguments: Any) -> list[str]:
     return words
 
 
-def _label(args: WholeArguments, sce: str, adapter: Path | None, samples: list[Sample], directory: Path) -> None:
-    """Writes the pseudo-labels of samples that have none yet.
+def _label(args: WholeArguments, name: str, adapter: Path | None, samples: list[Sample], directory: Path) -> None:
+    """Writes the pseudo-labels of samples that have none yet, by a model and perhaps its adapter.
 
     Raises:
         RunError: naming what cannot be read or written, unless it is to be skipped.
     """
     state = PartialState()
-    model, image_processor = load_base(sce, UsodSceModel)
+    model, image_processor = load_base(name, UsodSdModel if args.labels_from == "sd" else UsodSceModel)
     if adapter is not None:
         model.load_adapter(str(adapter))
     report = label_images(
@@ -53,6 +54,7 @@ def _label(args: WholeArguments, sce: str, adapter: Path | None, samples: list[S
         image_processor,
         [(sample.image, directory / f"{sample.id}.png") for sample in samples],
         args.refine,
+        aux={sample.image: sample.aux for sample in samples if sample.aux} if args.labels_from == "sd" else None,
         shard=(state.process_index, state.num_processes),
         progress=state.is_main_process,
     )
@@ -88,18 +90,22 @@ def train_whole(args: WholeArguments, recipe: Path | None = None) -> Path:
     Accelerator(mixed_precision=args.mixed_precision)  # sets up the processes, which `PartialState` would take for one
     names = (field.name for field in dataclasses.fields(SharedArguments))
     shared = {name: getattr(args, name) for name in names if name != "output_dir"} | {"resume": True}
-    sce, adapter, adapt = args.sce, None, args.adapt
-    if args.transfer:
-        sce, adapt = sce or EMBEDDED_SCE, adapt or EMBEDDED_SD
-        told = _command_line(recipe, output_dir=root / "sce", base=sce, **shared)
+    adapt = args.adapt or (EMBEDDED_SD if args.transfer else None)
+    labeller, adapter = args.sce, None
+    if args.labels_from == "sd":
+        labeller = args.adapt or EMBEDDED_SD
+    elif args.transfer:
+        labeller = labeller or EMBEDDED_SCE
+        told = _command_line(recipe, output_dir=root / "sce", base=labeller, **shared)
         adapter = train_adapter(parse_arguments(TransferArguments, told))
-    elif sce is None:
+    elif labeller is None:
         told = _command_line(recipe, output_dir=root / "sce", **shared)
-        sce = str(train_cue_extractor(parse_arguments(CueExtractorArguments, told)))
+        labeller = str(train_cue_extractor(parse_arguments(CueExtractorArguments, told)))
 
-    _label(args, sce, adapter, list_samples(args.images), root / "labels")
+    aux = _write_flow(args.images, root / "flow") if args.task == "video" else args.aux
+    samples = list_samples(args.images, [None if folder == "none" else folder for folder in aux])
+    _label(args, labeller, adapter, samples, root / "labels")
     places = [str(place) for place in range(len(args.images))] if len(args.images) > 1 else [""]
     labels = [root / "labels" / place for place in places]
-    aux = _write_flow(args.images, root / "flow") if args.task == "video" else args.aux
     told = _command_line(recipe, output_dir=root / "sd", labels=labels, aux=aux, adapt=adapt, **shared)
     return train_detector(parse_arguments(DetectorArguments, told))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from hf_usod import UsodImageProcessor, UsodSceConfig, UsodSceModel
+from hf_usod import UsodImageProcessor, UsodSceConfig, UsodSceModel, UsodSdConfig, UsodSdModel
 from hf_usod.cli import main
 from hf_usod.labels import label_images, labelling, make_pseudo_label
 
@@ -82,6 +82,30 @@ def test_labels_are_those_of_each_photo(label, photos, model, image_processor, t
         assert written.mode == "L"
         differs = np.asarray(written) != 255 * make_pseudo_label(saliency, image, refine)
         assert differs.mean() < 0.01  # a batch sums in another order
+
+
+def test_a_detector_sees_the_auxiliary_maps(tiny_backbone, image_processor, photos, tmp_path, label, capsys):
+    backbone = tiny_backbone(stem=True)
+    widths = {"neck_channels": [8] * 4, "fusion_channels": 8, "context_channels": 8}
+    torch.manual_seed(0)
+    model = UsodSdModel(UsodSdConfig(backbone_config=backbone, aux_backbone_config=backbone, **widths)).eval()
+    model.save_pretrained(tmp_path / "sd")
+    image_processor.save_pretrained(tmp_path / "sd")
+    depth = Image.linear_gradient("L").resize((50, 40))
+    (tmp_path / "depth").mkdir()
+    depth.save(tmp_path / "depth" / "a.png")  # the other photos have none
+
+    told = ["--model", str(tmp_path / "sd"), "--refine", "none", "--aux", str(tmp_path / "depth")]
+    assert label(*told) == 0
+    for name, aux in (("a.png", depth), ("b.png", None)):
+        image = Image.open(photos / name)
+        with torch.inference_mode():
+            outputs = model(**image_processor(image, aux_images=[aux], return_tensors="pt"))
+        saliency = image_processor.post_process_saliency(outputs, [image.size[::-1]])[0].numpy()
+        expected = 255 * make_pseudo_label(saliency, np.array(image), "none")
+        assert (np.asarray(Image.open(tmp_path / "labels" / name)) != expected).mean() < 0.01
+    assert label("--aux", str(tmp_path / "depth"), output="other") == 1
+    assert "takes no auxiliary maps" in capsys.readouterr().err
 
 
 def test_existing_labels_are_kept_unless_told(label, tmp_path, capsys):

@@ -98,3 +98,23 @@ def test_transfer_trains_adapters_of_both_networks(trained, recipe, photos, tmp_
         before = model(photo).logits
         model.load_adapter(str(run / stage / "model"))
         assert not torch.equal(model(photo).logits, before)
+
+
+def test_the_detector_that_is_transferred_may_make_the_labels(trained, recipe, photos, tmp_path):
+    run, own, detector = tmp_path / "transfer", tmp_path / "own", str(trained / "sd" / "model")
+    assert main(command(recipe, photos, run, "--adapt", detector, "--labels_from", "sd")) == 0
+    assert not (run / "sce").exists()
+    assert main(["label", str(photos), "--model", detector, "--refine", "none", "--output", str(own)]) == 0
+    for label in own.iterdir():
+        assert label.read_bytes() == (run / "labels" / label.name).read_bytes()
+    assert (run / "sd" / "model" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [([], "there is no detector yet"), (["--transfer", "--sce", "usod-sce-lite"], "makes no use of")],
+)
+def test_labels_of_a_detector_need_one(recipe, photos, tmp_path, capsys, told, problem):
+    with pytest.raises(SystemExit):
+        main(command(recipe, photos, tmp_path / "run", "--labels_from", "sd", *told))
+    assert problem in capsys.readouterr().err
