@@ -159,7 +159,9 @@ class DetectorArguments(RunArguments):
         "How labels are rectified: by prior and posterior, the posterior, not.", "both", choices=list(SPR_MODES)
     )
     spr_weights: list[float] = _help("Of prior, posterior and previous label.", list(PAPER_WEIGHTS))
-    spr_first_epoch: int = _help("The first epoch that rectifies labels.", 2)
+    spr_first_epoch: int = _help(
+        "The first epoch that rectifies labels. It pays once the detector is better than its labels, not before.", 2
+    )
     num_epochs: int = _help("Epochs.", 10)
     learning_rate: float = _help("At the first step.", 0.005)
     weight_decay: float = _help("Of SGD.", 0.0)

@@ -228,8 +228,11 @@ def train_detector(args: DetectorArguments) -> Path:
     views = SampleViews(samples, image_processor)
 
     def save(directory: Path) -> None:
-        model.to(memory_format=torch.contiguous_format).save_pretrained(directory)
-        if not args.adapt:  # an adapter's images are processed as its base model says
+        model.to(memory_format=torch.contiguous_format)
+        if isinstance(model, PeftModel):  # its images are processed as its base model says
+            model.save_pretrained(directory, save_embedding_layers=False)  # or PEFT asks the Hub for a vocabulary
+        else:
+            model.save_pretrained(directory)
             image_processor.save_pretrained(directory)
         model.to(memory_format=torch.channels_last)
 

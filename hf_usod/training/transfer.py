@@ -41,7 +41,8 @@ def train_adapter(args: TransferArguments) -> Path:
     features = FrozenBackbone(base.backbone, accelerator.mixed_precision)
 
     def save(directory: Path) -> None:
-        adapted.to(memory_format=torch.contiguous_format).save_pretrained(directory)
+        # Or PEFT asks the Hub for the vocabulary of the base model
+        adapted.to(memory_format=torch.contiguous_format).save_pretrained(directory, save_embedding_layers=False)
         adapted.to(memory_format=torch.channels_last)
 
     return train_decoder(args, run, image_processor, features, base.decoder, paths, save)
