@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "results.py"
+REPOSITORY = Path(__file__).parents[2]
+SCRIPT = REPOSITORY / "scripts" / "results.py"
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,7 @@ def test_check_finds_what_is_not_up_to_date(results, root, monkeypatch, capsys):
     assert results.main() == 0
 
 
-def test_the_readme_is_up_to_date(results, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["results.py", str(SCRIPT.parents[1] / "README.md"), "--check"])
+def test_the_pages_are_up_to_date(results, monkeypatch):
+    pages = [str(REPOSITORY / page) for page in ("README.md", "docs/ablations.md")]
+    monkeypatch.setattr("sys.argv", ["results.py", *pages, "--check"])
     assert results.main() == 0
