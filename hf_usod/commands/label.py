@@ -37,7 +37,6 @@ def run(args: argparse.Namespace) -> int:
     from ..inference.outputs import expand_inputs, plan_outputs
     from ..inference.predict import find_maps
     from ..labels import label_images
-    from ..models.pipeline_usod import takes_aux
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
     state = Accelerator()  # not `PartialState`, which does not know of ACCELERATE_USE_CPU by itself
@@ -45,9 +44,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         jobs = [(job.image, job.outputs["label"]) for job in plan_outputs(args.images, args.output, ["label"])]
         detect = load_pipeline(args.model, args.device if alone else str(state.device), args.adapter)
-        aux = find_maps(args.aux, expand_inputs(args.images, args.output)) if args.aux else None
-        if aux and not takes_aux(detect.model):
-            raise CommandError("--aux: this model takes no auxiliary maps; use a detector (usod_sd).")
+        aux = find_maps(detect.model, args.aux, expand_inputs(args.images, args.output)) if args.aux else None
         report = label_images(
             detect.model,
             detect.image_processor,

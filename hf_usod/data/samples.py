@@ -26,8 +26,8 @@ def list_samples(images: Sequence[str | Path], aux: Sequence[str | Path | None] 
 
     Args:
         images: folders; their trees are searched. The ids of several folders begin with the folder's place, `0/…`.
-        aux: for each of them the folder with its auxiliary maps, by relative path and stem, or None. An image may have
-            none; that a map belongs to no image is an error.
+        aux: for each of them the folder with its auxiliary maps, by relative path and stem, or None or "none". An image
+            may have none; that a map belongs to no image is an error.
 
     Raises:
         FileNotFoundError: for a folder that does not exist or holds no image.
@@ -39,7 +39,7 @@ def list_samples(images: Sequence[str | Path], aux: Sequence[str | Path | None] 
     for place, (folder, aux_folder) in enumerate(zip(images, aux or [None] * len(images))):
         paths = list_images(folder)
         maps: dict[str, Path] = {}
-        if aux_folder is not None:
+        if aux_folder not in (None, "none"):
             found = list_images(aux_folder)
             maps = dict(zip(relative_names(found, Path(aux_folder)), found))
         names = relative_names(paths, Path(folder))

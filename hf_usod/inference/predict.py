@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 from tqdm.auto import tqdm
-from transformers import Pipeline
+from transformers import Pipeline, PreTrainedModel
 
 from ..data import by_stem
 from ..data.video import group_frames, is_video_file, neighbours, read_flow_image, require_opencv
@@ -51,16 +51,18 @@ def flow_of_frames(images: Iterable[Path]) -> AuxReader:
     return lambda image: read_flow_image(image, *pairs[image]) if image in pairs else None
 
 
-def find_maps(folder: str | Path, images: Iterable[tuple[Path, Path]]) -> dict[Path, Path]:
-    """The auxiliary maps of images in a folder.
+def find_maps(model: PreTrainedModel, folder: str | Path, images: Iterable[tuple[Path, Path]]) -> dict[Path, Path]:
+    """The auxiliary maps of images in a folder, for a model that takes them.
 
     Args:
         images: with their relative paths, which the maps have in their folder, whatever the suffix.
 
     Raises:
         FileNotFoundError: if the folder does not exist, or holds no map of any of the images.
-        ValueError: naming two maps of one image.
+        ValueError: naming two maps of one image, or if the model takes none.
     """
+    if not takes_aux(model):
+        raise ValueError(f"A {model.config.model_type} model takes no auxiliary maps; use a detector (usod_sd).")
     maps = by_stem(folder)
     found = {image: maps[stem] for image, relative in images if (stem := relative.with_suffix("").as_posix()) in maps}
     if not found:
@@ -157,11 +159,7 @@ def predict(
     jobs = _to_do(planned, overwrite, report)
     photos = [job for job in jobs if not is_video_file(job.image)]
     if aux is not None:
-        if not takes_aux(detect.model):
-            raise ValueError(
-                f"A {detect.model.config.model_type} model takes no auxiliary maps; use a detector (usod_sd)."
-            )
-        maps = find_maps(aux, expand_inputs(inputs, output))
+        maps = find_maps(detect.model, aux, expand_inputs(inputs, output))
         if without := sum(job.image not in maps for job in photos):
             report.notes.append(f"{without} of {len(photos)} photos have no map in {aux} and were predicted without.")
         aux_of = lambda image: read_aux(maps[image]) if image in maps else None  # noqa: E731

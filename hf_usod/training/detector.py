@@ -207,7 +207,7 @@ def train_detector(args: DetectorArguments) -> Path:
         RunError, LabelError, FileNotFoundError, ConversionError: with what to do about it.
         KeyboardInterrupt: when asked to stop, once a checkpoint is written.
     """
-    samples = list_samples(args.images, [None if folder == "none" else folder for folder in args.aux])
+    samples = list_samples(args.images, args.aux)
     run = open_run(args, num_images=len(samples), find_unused_parameters=True)
     if run.model.exists():
         return run.model

@@ -103,7 +103,7 @@ def train_whole(args: WholeArguments, recipe: Path | None = None) -> Path:
         labeller = str(train_cue_extractor(parse_arguments(CueExtractorArguments, told)))
 
     aux = _write_flow(args.images, root / "flow") if args.task == "video" else args.aux
-    samples = list_samples(args.images, [None if folder == "none" else folder for folder in aux])
+    samples = list_samples(args.images, aux)
     _label(args, labeller, adapter, samples, root / "labels")
     places = [str(place) for place in range(len(args.images))] if len(args.images) > 1 else [""]
     labels = [root / "labels" / place for place in places]
