@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
+from ..models.pixel_refiner import PixelRefiner
 from .crf import dense_crf
-from .pixel_refiner import PixelRefiner
 
 REFINEMENTS = ("crf", "pixel", "none")
 MEDIAN_SIZE = 7

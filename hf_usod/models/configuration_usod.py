@@ -115,6 +115,9 @@ class UsodSdConfig(UsodConfig):
         image_mean, image_std (`list[float]`, *optional*, default to ImageNet's):
             What `pixel_values` are normalised by. An image without auxiliary map serves as its own, in [0, 1], for
             which the normalisation is undone.
+        refine_maps (`bool`, *optional*, defaults to `False`):
+            Whether, outside of training, maps are fitted to the edges of their images by the pixel refiner, the prior
+            of SPR. It carries no gradient. Beyond the paper.
 
     Example:
 
@@ -142,6 +145,7 @@ class UsodSdConfig(UsodConfig):
     pool_sizes: list[int] | tuple[int, ...] = (13, 9, 5, 1)
     image_mean: list[float] | tuple[float, ...] = tuple(IMAGENET_DEFAULT_MEAN)
     image_std: list[float] | tuple[float, ...] = tuple(IMAGENET_DEFAULT_STD)
+    refine_maps: bool = False
 
     def validate_widths(self):
         """Raises a `ValueError` unless there are four positive neck widths, and the others are positive and even."""

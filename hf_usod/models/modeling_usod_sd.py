@@ -10,6 +10,11 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_usod import UsodSdConfig
 from .modeling_usod import SaliencyOutput, SideLogits, UsodPreTrainedModel, resize, to_unit_range
+from .pixel_refiner import PixelRefiner
+
+REFINED_CONTRAST = (
+    4.0  # what refined logits are multiplied by: refinement blurs, a label made of it would be thresholded
+)
 
 
 class UsodSdConvNormAct(nn.Module):
@@ -169,6 +174,7 @@ class UsodSdModel(UsodSdPreTrainedModel):
             for widths in (channels, aux_channels)
         )
         self.decoder = UsodSdDecoder([*stem, *config.neck_channels], config)
+        self.refiner = PixelRefiner()
         self.post_init()
 
     def to_unit_range(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -180,6 +186,11 @@ class UsodSdModel(UsodSdPreTrainedModel):
         """The stem's features, if the backbone yields them, and the reduced ones at strides 4 to 32."""
         features = list(backbone(images).feature_maps)
         return features[:-4] + [reduce(f) for reduce, f in zip(neck, features[-4:])]
+
+    def _refine(self, pixel_values: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Logits `(B, 1, H, W)`, as large as the images, fitted to the images' edges."""
+        refined = self.refiner(pixel_values, logits.float().sigmoid()) / self.refiner.gain
+        return (REFINED_CONTRAST * refined.logit(eps=1e-4)).to(logits.dtype)
 
     @can_return_tuple
     def forward(
@@ -213,6 +224,8 @@ class UsodSdModel(UsodSdPreTrainedModel):
         features = self._levels(self.backbone, self.neck, pixel_values)
         fused, *side = self.decoder(features, self._levels(self.aux_backbone, self.aux_neck, aux_pixel_values))
         logits = F.interpolate(fused, size=pixel_values.shape[-2:], mode="bilinear", align_corners=False)
+        if self.config.refine_maps and not self.training:
+            logits = self._refine(pixel_values, logits)
         return SaliencyOutput(
             logits=logits,
             side_logits=SideLogits(*side),

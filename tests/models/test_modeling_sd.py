@@ -5,6 +5,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForSemanticSegmentation, ResNetConfig
 
 from hf_usod import UsodSdConfig, UsodSdModel
+from hf_usod.labels import PixelRefiner
 from hf_usod.models import modeling_usod_sd
 
 LEVELS = [5, 4]
@@ -122,6 +123,32 @@ def test_an_image_without_map_is_its_own_in_the_unit_range(tiny_sd_config, mean,
 def test_defaults_of_the_configuration_are_imagenets():
     config = UsodSdConfig()
     assert (tuple(config.image_mean), tuple(config.image_std)) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_refined_maps_are_the_refiners_with_more_contrast(tiny_sd_config, stir, dtype):
+    model = stir(UsodSdModel(tiny_sd_config(refine_maps=True))).eval().to(dtype)
+    images = torch.randn(2, 3, 64, 96, dtype=dtype)
+    refined = model(images).logits
+    model.config.refine_maps = False
+    plain = model(images).logits
+    prior = PixelRefiner()(images, plain.float().sigmoid()) / 1.01**6
+    assert refined.dtype == dtype and not torch.allclose(refined, plain)
+    expected = prior**4 / (prior**4 + (1 - prior) ** 4)  # the contrast that logits times 4 are
+    torch.testing.assert_close(
+        refined.float().sigmoid(), expected, atol=1e-5 if dtype == torch.float32 else 1e-2, rtol=0
+    )
+
+
+def test_maps_are_refined_outside_of_training_only(tiny_sd_config, stir, tmp_path):
+    torch.manual_seed(0)
+    stir(UsodSdModel(tiny_sd_config(refine_maps=True))).save_pretrained(tmp_path)
+    refining, plain = (UsodSdModel.from_pretrained(tmp_path, **kwargs) for kwargs in ({}, {"refine_maps": False}))
+    images = torch.randn(2, 3, 64, 64)
+    assert not torch.allclose(refining(images).logits, plain(images).logits)
+    logits = refining.train()(images).logits
+    assert torch.equal(logits, plain.train()(images).logits) and logits.requires_grad
 
 
 @torch.no_grad()

@@ -93,7 +93,7 @@ def test_exported_files(checkpoint, pipeline_folder, detector_folder):
     data = {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert set(os.listdir(checkpoint)) == code | data
     assert set(os.listdir(pipeline_folder)) == code | data | {"pipeline_usod.py"}
-    code = code - {"modeling_usod_sce.py"} | {"modeling_usod_sd.py"}
+    code = code - {"modeling_usod_sce.py"} | {"modeling_usod_sd.py", "pixel_refiner.py"}
     assert set(os.listdir(detector_folder)) == code | data | {"pipeline_usod.py"}
 
 

@@ -30,12 +30,16 @@ class PixelRefiner(nn.Module):
     Args:
         dilations: of the 3 x 3 windows.
         num_iter: iterations.
+
+    Attributes:
+        gain: what a map of ones becomes.
     """
 
     def __init__(self, dilations: tuple[int, ...] = (1, 2, 4, 8), num_iter: int = 6):
         super().__init__()
         self.pad = max(dilations)
         self.num_iter = num_iter
+        self.gain = (1 + POSITION_WEIGHT) ** num_iter
         self.offsets = [(d * y, d * x) for d in dilations for y, x in NEIGHBOURS]
         distances = [math.hypot(*offset) for offset in self.offsets]
         deviation = statistics.stdev(distances) + EPSILON
@@ -84,8 +88,8 @@ class PixelRefiner(nn.Module):
             saliency: `(B, 1, h, w)` in [0, 1]; resized (bilinear, align_corners=True) to the images.
 
         Returns:
-            `(B, 1, H, W)` float32, at least 0. Weights add up to 1.01, so that values reach 1.01^num_iter; `rectify`
-            divides by the maximum.
+            `(B, 1, H, W)` float32, at least 0. Weights add up to 1.01, so that values reach `gain`; `rectify` divides
+            by the maximum.
 
         Raises:
             ValueError: if there is not one map an image.
