@@ -4,7 +4,7 @@ from .folders import by_stem, find_unreadable, is_image_file, list_images, outpu
 from .samples import Sample, list_samples
 from .sampling import TaskBatchSampler
 from .tasks import TASKS, Task, find_datasets, open_hub, open_task, task_samples
-from .views import EpochSampler, ImageViews, SampleViews, second_scale, zoom, zoom_boxes
+from .views import EpochSampler, ImageViews, SampleViews, jitter_colors, second_scale, zoom, zoom_boxes
 
 __all__ = [
     "TASKS",
@@ -18,6 +18,7 @@ __all__ = [
     "find_datasets",
     "find_unreadable",
     "is_image_file",
+    "jitter_colors",
     "list_images",
     "list_samples",
     "open_hub",

@@ -1,4 +1,5 @@
-"""The views of an image that training compares: a horizontal flip of half of them, and a second scale.
+"""The views of an image that training compares: a horizontal flip of half of them, colours that vary, and a second
+scale.
 
 All randomness is a function of the seed and of where the training stands, never of a generator's history: a run that
 is resumed, or spread over more processes or loader workers, sees the very same views.
@@ -15,8 +16,11 @@ from torch.utils.data import Dataset, Sampler
 from ..models.image_processing_usod import UsodImageProcessor, read_image
 from .samples import Sample
 
-LEAST_ZOOM = 0.5  # of the image's side, that a second view shows
-OBJECT_SHARE = (0.05, 0.75)  # of its pixels, that must be object
+LEAST_ZOOM = 0.3  # of the image's side, that a second view shows
+OBJECT_SHARE = (0.05, 0.85)  # of its pixels, that are to be object
+ZOOM_CANDIDATES = 16  # parts of which the one with the wanted share of object is taken
+GREY_PROBABILITY = 0.1  # of an image whose colours vary, to have none
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue
 
 
 class EpochSampler(Sampler[tuple[int, bool]]):
@@ -66,8 +70,8 @@ class ImageViews(Dataset[torch.Tensor]):
 
 
 class SampleViews(Dataset[dict[str, torch.Tensor]]):
-    """Samples as model inputs, indexed by (index, flipped): `pixel_values` and `aux_pixel_values` `(3, H, W)`, and the
-    `index` and `flipped` they were made with."""
+    """Samples as model inputs, indexed by (index, flipped): `pixel_values` and `aux_pixel_values` `(3, H, W)`, the
+    `index` and `flipped` they were made with, and whether the sample `has_aux` or its image serves as its own."""
 
     def __init__(self, samples: Sequence[Sample], image_processor: UsodImageProcessor):
         self.samples = samples
@@ -83,7 +87,22 @@ class SampleViews(Dataset[dict[str, torch.Tensor]]):
         views = {name: inputs[name][0] for name in ("pixel_values", "aux_pixel_values")}
         if flipped:
             views = {name: view.flip(-1) for name, view in views.items()}
-        return views | {"index": torch.tensor(index), "flipped": torch.tensor(flipped)}
+        facts = {"index": index, "flipped": flipped, "has_aux": sample.aux is not None}
+        return views | {name: torch.tensor(fact) for name, fact in facts.items()}
+
+
+def jitter_colors(images: torch.Tensor, strength: float, seed: int, step: int) -> torch.Tensor:
+    """RGB images `(B, 3, H, W)` in [0, 1] whose saturation, contrast and brightness are each multiplied by a factor in
+    1 - strength to 1 + strength, drawn for each at a training step; now and then one without colour at all."""
+    count = len(images)
+    random = np.random.default_rng((seed, step, 2))
+    factors = torch.from_numpy(random.uniform(1 - strength, 1 + strength, (3, count, 1, 1, 1))).to(images)
+    greyed = torch.from_numpy(random.random((count, 1, 1, 1)) < GREY_PROBABILITY).to(images.device)
+    grey = (images * images.new_tensor(LUMINANCE).view(3, 1, 1)).sum(dim=1, keepdim=True)
+    jittered = grey + factors[0] * (images - grey)
+    mean = jittered.mean(dim=(1, 2, 3), keepdim=True)
+    jittered = factors[2] * (mean + factors[1] * (jittered - mean))
+    return torch.where(greyed, grey, jittered.clamp(0, 1))
 
 
 def second_scale(size: int, steps: Sequence[int], stride: int, seed: int, step: int) -> int:
@@ -92,8 +111,9 @@ def second_scale(size: int, steps: Sequence[int], stride: int, seed: int, step: 
 
 
 def zoom_boxes(label: torch.Tensor, probability: float, seed: int, step: int) -> torch.Tensor:
-    """Where the second view of each sample looks at a training step: at a part of it, with that probability, if its
-    object neither fills that part nor is missing from it; otherwise at the whole.
+    """Where the second view of each sample looks at a training step: with that probability at a part of it, else at
+    the whole. What share of a part is to be object is drawn from `OBJECT_SHARE`, and the part that comes nearest is
+    taken; if its share lies outside, as in images that are all background, the whole is.
 
     Args:
         label: `(B, 1, H, W)` in {0, 1}.
@@ -102,15 +122,20 @@ def zoom_boxes(label: torch.Tensor, probability: float, seed: int, step: int) ->
         `(B, 3)`: centre x and y, in [-1, 1] across the image, and side relative to the image's, of at least
         `LEAST_ZOOM`.
     """
+    count = len(label)
     random = np.random.default_rng((seed, step, 1))
-    chosen = random.random(len(label)) < probability
-    side = random.uniform(LEAST_ZOOM, 0.9, len(label))
-    centre = random.uniform(-1, 1, (2, len(label))) * (1 - side)
-    boxes = torch.tensor(np.stack([*centre, side], axis=-1), dtype=label.dtype, device=label.device)
-    covered = zoom(label, boxes, (32, 32)).mean(dim=(1, 2, 3))
+    chosen = torch.from_numpy(random.random(count) < probability).to(label.device)
+    wanted = torch.from_numpy(random.uniform(*OBJECT_SHARE, count)).to(label)
+    sides = random.uniform(LEAST_ZOOM, 0.9, (ZOOM_CANDIDATES, count))
+    centres = random.uniform(-1, 1, (2, ZOOM_CANDIDATES, count)) * (1 - sides)
+    candidates = torch.from_numpy(np.stack([*centres, sides], axis=-1)).to(label)
+
+    small = F.interpolate(label, (64, 64), mode="area")
+    shares = torch.stack([zoom(small, boxes, (24, 24)).mean(dim=(1, 2, 3)) for boxes in candidates])
+    nearest = (shares - wanted).abs().argmin(dim=0), torch.arange(count, device=label.device)
     low, high = OBJECT_SHARE
-    usable = torch.from_numpy(chosen).to(label.device) & (covered > low) & (covered < high)
-    return torch.where(usable[:, None], boxes, boxes.new_tensor([0.0, 0.0, 1.0]))
+    usable = chosen & (shares[nearest] > low) & (shares[nearest] < high)
+    return torch.where(usable[:, None], candidates[nearest], label.new_tensor([0.0, 0.0, 1.0]))
 
 
 def zoom(maps: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int], mode: str = "bilinear") -> torch.Tensor:

@@ -147,6 +147,9 @@ class DetectorArguments(RunArguments):
     neck_channels: list[int] = _help("Widths of the features at strides 4, 8, 16 and 32.", [128, 256, 512, 512])
     fusion_channels: int = _help("Width inside the fusion blocks.", 128)
     context_channels: int = _help("Width inside the global block.", 256)
+    refine_maps: bool = _help(
+        "The trained model fits its maps to the edges of their images by the pixel refiner; beyond the paper.", False
+    )
     loss: str = _help(
         "Terms: overlap (iou), cross-entropy (bce), scale consistency (sc).", "iou+sc", choices=list(LOSSES)
     )
@@ -154,6 +157,9 @@ class DetectorArguments(RunArguments):
         "Of a second view that shows a part of the image, in which objects are large and touch the border; beyond the "
         "paper, whose second views show the whole.",
         0.0,
+    )
+    color_jitter: float = _help(
+        "By how much saturation, contrast and brightness of the views vary, below 1; beyond the paper.", 0.0
     )
     spr: str = _help(
         "How labels are rectified: by prior and posterior, the posterior, not.", "both", choices=list(SPR_MODES)
@@ -175,6 +181,10 @@ class DetectorArguments(RunArguments):
             self.check_folders("aux")
         if self.adapt and self.start_from:
             raise ValueError("--adapt trains an adapter of a detector, --start_from the detector itself: give one.")
+        if not 0 <= self.color_jitter < 1:
+            raise ValueError(f"--color_jitter must be at least 0 and below 1, got {self.color_jitter}.")
+        if self.adapt and self.refine_maps:
+            raise ValueError("--refine_maps is a property of a detector; an adapter's maps are what its detector says.")
         if len(self.spr_weights) != 3:
             raise ValueError(f"--spr_weights: three are expected, got {self.spr_weights}.")
 

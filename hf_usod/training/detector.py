@@ -10,15 +10,16 @@ from accelerate.utils import set_seed
 from peft import PeftModel, get_peft_model
 from torch import nn
 from torch.nn import functional as F
+from torchvision.transforms.functional import normalize
 from transformers import PreTrainedConfig, ResNetConfig
 
 from ..adapters import UsodAdapterConfig
 from ..conversion import load_backbone
-from ..data import Sample, SampleViews, list_samples, second_scale, zoom, zoom_boxes
+from ..data import Sample, SampleViews, jitter_colors, list_samples, second_scale, zoom, zoom_boxes
 from ..labels import LabelStore, PixelRefiner, read_label, rectify
 from ..models.configuration_usod import UsodSdConfig
 from ..models.image_processing_usod import UsodImageProcessor
-from ..models.modeling_usod import resize
+from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sd import UsodSdModel
 from ..objectives import bce_loss, consistency_loss, iou_loss
 from .arguments import DetectorArguments
@@ -28,14 +29,20 @@ from .images import evenly_spread, readable_samples
 
 SIDE_WEIGHT = 0.2  # of the RGB decoder's own map, beside the fused one
 SECOND_VIEW_WEIGHT = 0.5
+ZOOM_DETAIL = 1.5  # the side of the images of which second views show a part, relative to the first view's
 
 
 class DetectorStage(Stage):
-    """The stage-2 objective on two views of a batch, and the rectification of its labels (method: sections 6 and 7)."""
+    """The stage-2 objective on two views of a batch, and the rectification of its labels (method: sections 6 and 7).
 
-    def __init__(self, args: DetectorArguments, labels: LabelStore):
+    Args:
+        normalisation: mean and standard deviation that images are normalised by.
+    """
+
+    def __init__(self, args: DetectorArguments, labels: LabelStore, normalisation: tuple[list[float], list[float]]):
         self.args = args
         self.labels = labels
+        self.normalisation = normalisation
         self.refiner = PixelRefiner()
         self.terms = args.loss.split("+")
 
@@ -53,18 +60,20 @@ class DetectorStage(Stage):
         return {name: losses[name]() for name in self.terms if name in losses}
 
     def step(self, model: nn.Module, batch: dict[str, torch.Tensor], epoch: int, step: int) -> StepOutput:
-        """Losses on `(B, 3, size, size)` images with their auxiliary maps, and on their rescaled view."""
+        """Losses on images with their auxiliary maps, at `(B, 3, size, size)` and in a rescaled view. They are given at
+        that size or larger, see `view_size`."""
         args = self.args
         flipped = batch["flipped"].view(-1, 1, 1, 1)
         label = self.labels.read(batch["index"].cpu(), epoch).to(flipped.device)
         label = torch.where(flipped, label.flip(-1), label)
         side = second_scale(args.size, args.scale_steps, args.scale_stride, args.seed, step)
-        images, aux = batch["pixel_values"], batch["aux_pixel_values"]
+        detailed, detailed_aux = self.vary_colors(batch, step)
+        images, aux = (_shrink(maps, args.size) for maps in (detailed, detailed_aux))
         target = (label > 0.5).float()
 
         first = model(pixel_values=images, aux_pixel_values=aux)
         rescale = self.second_view(target, side, step)
-        second = model(pixel_values=rescale(images), aux_pixel_values=rescale(aux))
+        second = model(pixel_values=rescale(detailed), aux_pixel_values=rescale(detailed_aux))
         weighted = [
             (1.0, first.logits, target),
             (SIDE_WEIGHT, first.side_logits[0], target),
@@ -84,8 +93,18 @@ class DetectorStage(Stage):
             self.rectify_labels(batch, epoch, images, saliency, label)
         return StepOutput(torch.stack(list(terms.values())).sum(), terms, saliency)
 
+    def vary_colors(self, batch: dict[str, torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The images and auxiliary maps of a batch with `color_jitter`: an image that is its own map in the same
+        colours, other maps as they are."""
+        images, aux = batch["pixel_values"], batch["aux_pixel_values"]
+        if self.args.color_jitter == 0:
+            return images, aux
+        mean, std = self.normalisation
+        jittered = jitter_colors(to_unit_range(images, mean, std), self.args.color_jitter, self.args.seed, step)
+        return normalize(jittered, mean, std), torch.where(batch["has_aux"].view(-1, 1, 1, 1), aux, jittered)
+
     def second_view(self, target: torch.Tensor, side: int, step: int) -> Callable[..., torch.Tensor]:
-        """What makes the second view of maps `(B, C, size, size)` at a training step, with `side` pixels a side: the
+        """What makes the second view of square maps `(B, C, H, H)` at a training step, with `side` pixels a side: the
         whole of them, or parts of some with `zoom_probability`."""
         if self.args.zoom_probability == 0:
             return lambda maps, mode="bilinear": (
@@ -109,6 +128,17 @@ class DetectorStage(Stage):
         rectified = rectify(saliency, label, prior, (of_prior, of_posterior, of_previous))
         rectified = torch.where(batch["flipped"].view(-1, 1, 1, 1), rectified.flip(-1), rectified)
         self.labels.write(batch["index"].cpu(), epoch, rectified)
+
+
+def _shrink(maps: torch.Tensor, side: int) -> torch.Tensor:
+    if maps.shape[-1] == side:
+        return maps
+    return F.interpolate(maps, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def view_size(args: DetectorArguments) -> int:
+    """The side at which images are read: larger than `size` where parts of them are to be seen in detail."""
+    return round(args.size * ZOOM_DETAIL) if args.zoom_probability > 0 else args.size
 
 
 def _with_stem(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -163,6 +193,8 @@ def prepare_detector(args: DetectorArguments) -> tuple[UsodSdModel | PeftModel, 
         model, image_processor = load_base(args.start_from, UsodSdModel)
     else:
         model, image_processor = _build_detector(args)
+    if args.refine_maps:
+        model.config.refine_maps = True
     image_processor.size = {"height": args.size, "width": args.size}
     return model, image_processor
 
@@ -221,11 +253,13 @@ def train_detector(args: DetectorArguments) -> Path:
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
-    stage = DetectorStage(args, labels)
+    stage = DetectorStage(args, labels, (image_processor.image_mean, image_processor.image_std))
     groups = _parameter_groups(model, args, steps_per_epoch=len(samples) // args.batch_size)
     optimizer = torch.optim.SGD(groups, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
     chosen = evenly_spread(range(len(samples)), args.num_previews)
     views = SampleViews(samples, image_processor)
+    training_views = SampleViews(samples, copy.deepcopy(image_processor))
+    training_views.image_processor.size = {"height": view_size(args), "width": view_size(args)}
 
     def save(directory: Path) -> None:
         model.to(memory_format=torch.contiguous_format)
@@ -248,4 +282,4 @@ def train_detector(args: DetectorArguments) -> Path:
         run.save_preview(epoch, model.to_unit_range(inputs["pixel_values"]).cpu(), latest, saliency)
         labels.flush()
 
-    return train(args, stage, model, optimizer, views, run, preview, save)
+    return train(args, stage, model, optimizer, training_views, run, preview, save)

@@ -20,11 +20,11 @@ from transformers import AutoModel
 
 from hf_usod import UsodSdModel
 from hf_usod.cli import main
-from hf_usod.data import second_scale, zoom, zoom_boxes
+from hf_usod.data import jitter_colors, second_scale, zoom, zoom_boxes
 from hf_usod.labels import LabelError, LabelStore, PixelRefiner, rectify
 from hf_usod.models.modeling_usod import SaliencyOutput
 from hf_usod.training import DetectorArguments, RunError, train_detector
-from hf_usod.training.detector import DetectorStage, prepare_detector
+from hf_usod.training.detector import DetectorStage, prepare_detector, view_size
 
 SIZE, STEPS_PER_EPOCH = 96, 3
 
@@ -132,8 +132,9 @@ def make_stage(settings, tmp_path, **changes) -> tuple[DetectorStage, dict[str, 
         "aux_pixel_values": torch.rand(2, 3, SIZE, SIZE),
         "index": torch.tensor([0, 1]),
         "flipped": torch.tensor([False, True]),
+        "has_aux": torch.tensor([False, True]),
     }
-    return DetectorStage(replace(settings, **changes), store), batch
+    return DetectorStage(replace(settings, **changes), store, ([0.5] * 3, [0.25] * 3)), batch
 
 
 def _iou(saliency, target):
@@ -177,6 +178,7 @@ def test_losses_are_the_methods(settings, tmp_path, loss):
 
 def test_a_second_view_of_a_part_is_compared_with_that_part(settings, tmp_path):
     stage, batch = make_stage(settings, tmp_path, zoom_probability=1.0)
+    batch |= {"pixel_values": torch.randn(2, 3, 144, 144), "aux_pixel_values": torch.rand(2, 3, 144, 144)}
     detector, seen = _Detector(), []
     output = stage.step(lambda **views: seen.append(views) or detector(**views), batch, epoch=1, step=0)
 
@@ -185,7 +187,8 @@ def test_a_second_view_of_a_part_is_compared_with_that_part(settings, tmp_path):
     side = SIZE + 32
     boxes = zoom_boxes(target, 1.0, settings.seed, 0)
     assert (boxes[:, 2] < 1).all()  # half of each label is object: both samples are shown in part
-    part = partial(zoom, boxes=boxes, size=(side, side))
+    part = partial(zoom, boxes=boxes, size=(side, side))  # of the image in detail
+    assert seen[0]["pixel_values"].shape[-2:] == (SIZE, SIZE) and view_size(stage.args) == 144
     torch.testing.assert_close(seen[1]["pixel_values"], part(batch["pixel_values"]))
     torch.testing.assert_close(seen[1]["aux_pixel_values"], part(batch["aux_pixel_values"]))
     (first, first_side), (second, second_side) = detector.maps[SIZE], detector.maps[side]
@@ -196,6 +199,21 @@ def test_a_second_view_of_a_part_is_compared_with_that_part(settings, tmp_path):
     assert output.terms["sc"].item() == pytest.approx(
         (second.sigmoid() - part(first).sigmoid()).square().mean().item(), rel=1e-5
     )
+
+
+def test_colours_vary_and_auxiliary_maps_keep_theirs(settings, tmp_path):
+    stage, batch = make_stage(settings, tmp_path, color_jitter=0.5)
+    images = torch.rand(2, 3, SIZE, SIZE)
+    batch["pixel_values"] = (images - 0.5) / 0.25
+    batch["aux_pixel_values"][0] = images[0]
+    aux = batch["aux_pixel_values"][1].clone()
+    detector, seen = _Detector(), []
+    stage.step(lambda **views: seen.append(views) or detector(**views), batch, epoch=1, step=3)
+    jittered = jitter_colors(images, 0.5, settings.seed, 3)
+    torch.testing.assert_close(seen[0]["pixel_values"], (jittered - 0.5) / 0.25)
+    torch.testing.assert_close(seen[0]["aux_pixel_values"], torch.stack([jittered[0], aux]))
+    with pytest.raises(ValueError, match="--color_jitter must be at least 0 and below 1"):
+        replace(settings, color_jitter=1.0)
 
 
 @pytest.mark.parametrize("spr", ["both", "posterior", "none"])
@@ -317,6 +335,15 @@ def test_a_trained_detector_is_trained_on(arguments, uninterrupted):
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert {"decoder.score.weight", "neck.0.conv.weight"} <= changed
     assert torch.equal(load_file(start / "model.safetensors")["decoder.score.weight"], before["decoder.score.weight"])
+
+
+def test_a_detector_may_refine_its_maps(arguments, uninterrupted):
+    model, _ = prepare_detector(replace(arguments, refine_maps=True))
+    assert model.config.refine_maps
+    model, _ = prepare_detector(replace(arguments, start_from=str(uninterrupted / "model")))
+    assert not model.config.refine_maps
+    with pytest.raises(ValueError, match="--refine_maps is a property of a detector"):
+        replace(arguments, adapt="a", refine_maps=True)
 
 
 def test_a_detector_is_trained_on_or_adapted(settings):

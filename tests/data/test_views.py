@@ -1,8 +1,8 @@
-"""Second views that show a part of the image."""
+"""Second views that show a part of the image, and colours that vary."""
 
 import torch
 
-from hf_usod.data import zoom, zoom_boxes
+from hf_usod.data import jitter_colors, zoom, zoom_boxes
 from hf_usod.data.views import LEAST_ZOOM, OBJECT_SHARE
 from hf_usod.models.modeling_usod import resize
 
@@ -46,3 +46,26 @@ def test_as_often_as_asked_and_the_same_for_a_step():
     assert shares[0] == 0 and abs(shares[1] - 0.5) < 0.08 and shares[2] > 0.95
     assert torch.equal(zoom_boxes(labels, 0.5, 0, 1), zoom_boxes(labels, 0.5, 0, 1))
     assert not torch.equal(zoom_boxes(labels, 0.5, 0, 1), zoom_boxes(labels, 0.5, 0, 2))
+
+
+def test_parts_hold_as_much_object_as_is_drawn():
+    labels = torch.zeros(400, 1, 64, 64)
+    labels[..., 20:44, 20:44] = 1  # a seventh of the image
+    covered = zoom(labels, zoom_boxes(labels, 1.0, 0, 1), (32, 32)).mean(dim=(1, 2, 3))
+    low, high = OBJECT_SHARE
+    deciles = torch.quantile(covered, torch.tensor([0.1, 0.5, 0.9]))
+    expected = low + (high - low) * torch.tensor([0.1, 0.5, 0.9])
+    torch.testing.assert_close(deciles, expected, atol=0.15, rtol=0)
+
+
+def test_colours_are_jittered_within_bounds():
+    images = torch.rand(64, 3, 16, 16) * 0.2 + 0.4
+    jittered = jitter_colors(images, 0.2, seed=0, step=1)
+    brightness = jittered.mean(dim=(1, 2, 3)) / images.mean(dim=(1, 2, 3))
+    assert 0.79 < brightness.min() < 0.9 and 1.1 < brightness.max() < 1.21
+    contrast = jittered.mean(dim=1).flatten(1).std(dim=1) / images.mean(dim=1).flatten(1).std(dim=1) / brightness
+    assert 0.75 < contrast.min() < 0.9 and 1.1 < contrast.max() < 1.25
+    grey = (jittered.amax(dim=1) - jittered.amin(dim=1)).amax(dim=(1, 2)) < 1e-6
+    assert 1 <= grey.sum() <= 16
+    assert torch.equal(jittered, jitter_colors(images, 0.2, seed=0, step=1))
+    torch.testing.assert_close(jitter_colors(images, 0.0, seed=0, step=1)[~grey], images[~grey])
