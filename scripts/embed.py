@@ -19,16 +19,23 @@ from hf_usod.hub import CARDS, render_card
 CHECKPOINTS = Path(hf_usod.__file__).parent / "checkpoints"
 
 
-def _halve(source: Path, target: Path) -> None:
-    weights = load_file(source)
-    halved = {key: value.half() if value.dtype == torch.float32 else value for key, value in weights.items()}
+def _halve(sources: list[Path], target: Path) -> None:
+    """Writes the mean of weights in half precision; the counters of batch norms, no floats, as in the first."""
+    loaded = [load_file(source) for source in sources]
+    halved = {
+        key: torch.stack([weights[key] for weights in loaded]).mean(dim=0).half()
+        if value.is_floating_point()
+        else value
+        for key, value in loaded[0].items()
+    }
     write_aside(target, lambda path: save_file(halved, path, metadata={"format": "pt"}))
     target.chmod(0o644)  # safetensors leaves it to its owner
 
 
-def embed(model: Path, name: str, base: str | None, size: int | None) -> Path:
+def embed(model: Path, name: str, base: str | None, size: int | None, others: list[Path]) -> Path:
     """Writes hf_usod/checkpoints/<name> anew; returns it. An adapter is told the name of its embedded base; a model may
-    look at images of another size than in training."""
+    look at images of another size than in training, and be the mean of itself and of others, trained from the same
+    weights."""
     folder = CHECKPOINTS / name
     folder.mkdir(parents=True, exist_ok=True)
     if (model / "adapter_config.json").is_file():
@@ -37,7 +44,7 @@ def embed(model: Path, name: str, base: str | None, size: int | None) -> Path:
             config["base_model_name_or_path"] = base
         hf_usod.checkpoint_path(config["base_model_name_or_path"])  # raises unless it is embedded
         write_json(folder / "adapter_config.json", config)
-        _halve(model / "adapter_model.safetensors", folder / "adapter_model.safetensors")
+        _halve([model / "adapter_model.safetensors"], folder / "adapter_model.safetensors")
     else:
         config = json.loads((model / "config.json").read_text())
         config.pop("auto_map", None)
@@ -47,7 +54,7 @@ def embed(model: Path, name: str, base: str | None, size: int | None) -> Path:
         if size is not None:
             processor["size"] = {"height": size, "width": size}
         write_json(folder / "preprocessor_config.json", processor)
-        _halve(model / "model.safetensors", folder / "model.safetensors")
+        _halve([one / "model.safetensors" for one in (model, *others)], folder / "model.safetensors")
     write_card(folder)
     return folder
 
@@ -65,6 +72,9 @@ def main() -> None:
     parser.add_argument("name", nargs="?", help="name of the embedded model")
     parser.add_argument("--base", help="of an adapter: the embedded model it belongs to, if it does not say so")
     parser.add_argument("--size", type=int, help="of a model: the side of its input in pixels, if not as in training")
+    parser.add_argument(
+        "--mean_with", type=Path, nargs="+", default=[], metavar="MODEL", help="models to average the weights with"
+    )
     parser.add_argument("--cards", action="store_true", help="only write the cards of all that is embedded anew")
     args = parser.parse_args()
     if args.cards:
@@ -74,7 +84,7 @@ def main() -> None:
         return
     if not (args.model and args.name):
         parser.error("give the folder of the trained model and the name of the embedded one")
-    folder = embed(args.model, args.name, args.base, args.size)
+    folder = embed(args.model, args.name, args.base, args.size, args.mean_with)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     print(f"{folder}: {size:.1f} MiB")
 
