@@ -12,9 +12,7 @@ from .configuration_usod import UsodSdConfig
 from .modeling_usod import SaliencyOutput, SideLogits, UsodPreTrainedModel, resize, to_unit_range
 from .pixel_refiner import PixelRefiner
 
-REFINED_CONTRAST = (
-    4.0  # what refined logits are multiplied by: refinement blurs, a label made of it would be thresholded
-)
+REFINED_CONTRAST = 4.0  # factor of refined logits: refinement blurs, and a label would be thresholded after it
 
 
 class UsodSdConvNormAct(nn.Module):
