@@ -27,6 +27,7 @@ from hf_usod.training import DetectorArguments, RunError, train_detector
 from hf_usod.training.detector import DetectorStage, prepare_detector, view_size
 
 SIZE, STEPS_PER_EPOCH = 96, 3
+VIEWS = {"zoom_probability": 0.5, "color_jitter": 0.2}  # of the runs: resumed, they must see the same again
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +65,14 @@ def settings(photos, labels, backbone) -> DetectorArguments:
 
 @pytest.fixture
 def arguments(settings, tmp_path) -> DetectorArguments:
-    return replace(settings, output_dir=str(tmp_path / "run"))
+    return replace(settings, output_dir=str(tmp_path / "run"), **VIEWS)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(settings, tmp_path_factory) -> Path:
     """A run to the end, by the command."""
     run = tmp_path_factory.mktemp("uninterrupted")
-    arguments = replace(settings, output_dir=str(run), keep_epochs=True)
+    arguments = replace(settings, output_dir=str(run), keep_epochs=True, **VIEWS)
     assert main(["train", "--stage", "sd", *command_line(arguments)]) == 0
     return run
 
