@@ -34,17 +34,17 @@ def _halve(sources: list[Path], target: Path) -> None:
 
 def embed(model: Path, name: str, base: str | None, size: int | None, others: list[Path]) -> Path:
     """Writes hf_usod/checkpoints/<name> anew; returns it. An adapter is told the name of its embedded base; a model may
-    look at images of another size than in training, and be the mean of itself and of others, trained from the same
-    weights."""
+    look at images of another size than in training. Either may be the mean of itself and of others, trained from the
+    same weights."""
     folder = CHECKPOINTS / name
     folder.mkdir(parents=True, exist_ok=True)
-    if (model / "adapter_config.json").is_file():
+    is_adapter = (model / "adapter_config.json").is_file()
+    if is_adapter:
         config = json.loads((model / "adapter_config.json").read_text())
         if base is not None:
             config["base_model_name_or_path"] = base
         hf_usod.checkpoint_path(config["base_model_name_or_path"])  # raises unless it is embedded
         write_json(folder / "adapter_config.json", config)
-        _halve([model / "adapter_model.safetensors"], folder / "adapter_model.safetensors")
     else:
         config = json.loads((model / "config.json").read_text())
         config.pop("auto_map", None)
@@ -54,7 +54,8 @@ def embed(model: Path, name: str, base: str | None, size: int | None, others: li
         if size is not None:
             processor["size"] = {"height": size, "width": size}
         write_json(folder / "preprocessor_config.json", processor)
-        _halve([one / "model.safetensors" for one in (model, *others)], folder / "model.safetensors")
+    weights = "adapter_model.safetensors" if is_adapter else "model.safetensors"
+    _halve([one / weights for one in (model, *others)], folder / weights)
     write_card(folder)
     return folder
 

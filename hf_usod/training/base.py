@@ -1,5 +1,8 @@
-"""The trained models that a training starts from."""
+"""The trained models that a training starts from, and the adapters of them that it writes."""
 
+from pathlib import Path
+
+from peft import PeftModel
 from transformers import AutoImageProcessor, AutoModel
 
 from .. import checkpoint_source
@@ -24,3 +27,8 @@ def load_base(name: str, kind: type):
     if not isinstance(model, kind):
         raise RunError(f"{name}: is a {type(model).__name__}; a {kind.__name__} is expected here.")
     return model, image_processor
+
+
+def save_adapter(adapted: PeftModel, directory: Path) -> None:
+    """Writes the adapter of a model, without PEFT asking the Hub whether the base model's vocabulary was changed."""
+    adapted.save_pretrained(directory, save_embedding_layers=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import set_seed
 from torch import nn
+from torchvision.transforms.functional import normalize
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..conversion import load_backbone
@@ -20,10 +21,6 @@ from .engine import Stage, StepOutput, open_run, train
 from .frozen import FrozenBackbone
 from .images import evenly_spread, readable_images
 from .run_folder import RunFolder
-
-
-def _per_channel(values, like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
 
 
 class CueExtractorStage(Stage):
@@ -44,8 +41,7 @@ class CueExtractorStage(Stage):
     def texture(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Images as texture matching sees them: normalised by ImageNet's statistics whatever the backbone wants, so
         that alpha means the same distance in colour for every backbone."""
-        images = self.to_unit_range(pixel_values)
-        return (images - _per_channel(IMAGENET_DEFAULT_MEAN, images)) / _per_channel(IMAGENET_DEFAULT_STD, images)
+        return normalize(self.to_unit_range(pixel_values), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
     def saliency(self, decoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Maps `(B, 1, H, W)` in [0, 1] of images `(B, 3, H, W)`."""

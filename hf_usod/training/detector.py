@@ -23,7 +23,7 @@ from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sd import UsodSdModel
 from ..objectives import bce_loss, consistency_loss, iou_loss
 from .arguments import DetectorArguments
-from .base import load_base
+from .base import load_base, save_adapter
 from .engine import Stage, StepOutput, open_run, train
 from .images import evenly_spread, readable_samples
 
@@ -33,16 +33,12 @@ ZOOM_DETAIL = 1.5  # the side of the images of which second views show a part, r
 
 
 class DetectorStage(Stage):
-    """The stage-2 objective on two views of a batch, and the rectification of its labels (method: sections 6 and 7).
+    """The stage-2 objective on two views of a batch, and the rectification of its labels (method: sections 6 and 7)."""
 
-    Args:
-        normalisation: mean and standard deviation that images are normalised by.
-    """
-
-    def __init__(self, args: DetectorArguments, labels: LabelStore, normalisation: tuple[list[float], list[float]]):
+    def __init__(self, args: DetectorArguments, labels: LabelStore, image_processor: UsodImageProcessor):
         self.args = args
         self.labels = labels
-        self.normalisation = normalisation
+        self.image_processor = image_processor
         self.refiner = PixelRefiner()
         self.terms = args.loss.split("+")
 
@@ -99,7 +95,7 @@ class DetectorStage(Stage):
         images, aux = batch["pixel_values"], batch["aux_pixel_values"]
         if self.args.color_jitter == 0:
             return images, aux
-        mean, std = self.normalisation
+        mean, std = self.image_processor.image_mean, self.image_processor.image_std
         jittered = jitter_colors(to_unit_range(images, mean, std), self.args.color_jitter, self.args.seed, step)
         return normalize(jittered, mean, std), torch.where(batch["has_aux"].view(-1, 1, 1, 1), aux, jittered)
 
@@ -253,7 +249,7 @@ def train_detector(args: DetectorArguments) -> Path:
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(accelerator.device, memory_format=torch.channels_last)
-    stage = DetectorStage(args, labels, (image_processor.image_mean, image_processor.image_std))
+    stage = DetectorStage(args, labels, image_processor)
     groups = _parameter_groups(model, args, steps_per_epoch=len(samples) // args.batch_size)
     optimizer = torch.optim.SGD(groups, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
     chosen = evenly_spread(range(len(samples)), args.num_previews)
@@ -264,7 +260,7 @@ def train_detector(args: DetectorArguments) -> Path:
     def save(directory: Path) -> None:
         model.to(memory_format=torch.contiguous_format)
         if isinstance(model, PeftModel):  # its images are processed as its base model says
-            model.save_pretrained(directory, save_embedding_layers=False)  # or PEFT asks the Hub for a vocabulary
+            save_adapter(model, directory)
         else:
             model.save_pretrained(directory)
             image_processor.save_pretrained(directory)

@@ -10,7 +10,7 @@ from ..adapters import UsodAdapterConfig
 from ..data import list_images
 from ..models.modeling_usod_sce import UsodSceModel
 from .arguments import TransferArguments
-from .base import load_base
+from .base import load_base, save_adapter
 from .cue_extractor import train_decoder
 from .engine import open_run
 from .frozen import FrozenBackbone
@@ -41,8 +41,7 @@ def train_adapter(args: TransferArguments) -> Path:
     features = FrozenBackbone(base.backbone, accelerator.mixed_precision)
 
     def save(directory: Path) -> None:
-        # Or PEFT asks the Hub for the vocabulary of the base model
-        adapted.to(memory_format=torch.contiguous_format).save_pretrained(directory, save_embedding_layers=False)
+        save_adapter(adapted.to(memory_format=torch.contiguous_format), directory)
         adapted.to(memory_format=torch.channels_last)
 
     return train_decoder(args, run, image_processor, features, base.decoder, paths, save)

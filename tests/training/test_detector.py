@@ -22,6 +22,7 @@ from hf_usod import UsodSdModel
 from hf_usod.cli import main
 from hf_usod.data import jitter_colors, second_scale, zoom, zoom_boxes
 from hf_usod.labels import LabelError, LabelStore, PixelRefiner, rectify
+from hf_usod.models.image_processing_usod import UsodImageProcessor
 from hf_usod.models.modeling_usod import SaliencyOutput
 from hf_usod.training import DetectorArguments, RunError, train_detector
 from hf_usod.training.detector import DetectorStage, prepare_detector, view_size
@@ -135,7 +136,8 @@ def make_stage(settings, tmp_path, **changes) -> tuple[DetectorStage, dict[str, 
         "flipped": torch.tensor([False, True]),
         "has_aux": torch.tensor([False, True]),
     }
-    return DetectorStage(replace(settings, **changes), store, ([0.5] * 3, [0.25] * 3)), batch
+    image_processor = UsodImageProcessor(image_mean=[0.5] * 3, image_std=[0.25] * 3)
+    return DetectorStage(replace(settings, **changes), store, image_processor), batch
 
 
 def _iou(saliency, target):
