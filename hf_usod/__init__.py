@@ -5,8 +5,6 @@ transformers, so that `AutoModel`, `AutoImageProcessor` and `pipeline` know them
 models save carries its code: it also loads where the package is not installed, with `trust_remote_code=True`.
 """
 
-from pathlib import Path
-
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -17,6 +15,7 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .adapters import UsodAdapterConfig
+from .loading import checkpoint_names, checkpoint_path
 from .models.configuration_usod import UsodSceConfig, UsodSdConfig, backbone_preset
 from .models.image_processing_usod import UsodImageProcessor
 from .models.modeling_usod import SaliencyOutput
@@ -24,31 +23,7 @@ from .models.modeling_usod_sce import UsodSceModel
 from .models.modeling_usod_sd import UsodSdModel
 from .models.pipeline_usod import SalientObjectDetectionPipeline
 
-_CHECKPOINTS = Path(__file__).parent / "checkpoints"
 _MODELS = {UsodSceConfig: UsodSceModel, UsodSdConfig: UsodSdModel}
-
-
-def checkpoint_names(kind: str = "model") -> list[str]:
-    """What is embedded in the package: names of `"model"`s, or of `"adapter"`s to load into one of them."""
-    file = {"model": "config.json", "adapter": "adapter_config.json"}[kind]
-    return sorted(config.parent.name for config in _CHECKPOINTS.glob(f"*/{file}"))
-
-
-def checkpoint_path(name: str = "usod-rgb-lite") -> Path:
-    """The folder of an embedded model, for `from_pretrained` and `pipeline`, or of an adapter, for `load_adapter`.
-
-    Raises:
-        ValueError: if there is none of that name, listing those there are.
-    """
-    names = checkpoint_names("model") + checkpoint_names("adapter")
-    if name not in names:
-        raise ValueError(f"Nothing embedded is called {name!r}; there are: {', '.join(names) or 'none'}.")
-    return _CHECKPOINTS / name
-
-
-def checkpoint_source(name: str) -> str:
-    """For `from_pretrained`: the folder of an embedded model's or adapter's name; of any other name, the name."""
-    return str(_CHECKPOINTS / name) if name in checkpoint_names("model") + checkpoint_names("adapter") else name
 
 
 def _register() -> None:

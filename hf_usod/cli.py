@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from .commands import convert, evaluate, label, predict, publish, train
-from .commands.common import CommandError
+from .errors import UsodError
 
 COMMANDS = (predict, label, train, evaluate, convert, publish)
 
@@ -20,17 +20,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    from .conversion import ConversionError
-    from .labels import LabelError
-    from .training import RunError
-
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
         if argv[:1] == ["train"]:  # parsed by its dataclasses
             return train.run(argv[1:])
         args = _parser().parse_args(argv)
         return args.run(args)
-    except (CommandError, ConversionError, LabelError, RunError, OSError, ModuleNotFoundError) as error:
+    except (UsodError, OSError, ModuleNotFoundError) as error:
         print(f"hf-usod: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:

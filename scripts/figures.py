@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from hf_usod.commands.common import CommandError, load_pipeline
 from hf_usod.data import by_stem, list_images
+from hf_usod.errors import CommandError
 from hf_usod.evaluation.curves import save_figure
 from hf_usod.evaluation.figures import compare, extremes, hard_sample_grid, label_evolution
 from hf_usod.labels import LabelError
+from hf_usod.loading import load_pipeline
 from hf_usod.models.image_processing_usod import read_image
 
 
@@ -54,7 +55,7 @@ def draw_hard(args: argparse.Namespace) -> Any:
     photos = [read_image(path) for path in paths]
     maps = {}
     for epoch, model in chosen.items():
-        detect = load_pipeline(str(model), None)
+        detect = load_pipeline(str(model))
         maps[epoch] = [np.asarray(detect(photo)["saliency"]) / 255 for photo in photos]
     return hard_sample_grid([np.asarray(photo) for photo in photos], maps, int(told["num_epochs"]))
 

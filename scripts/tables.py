@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hf_usod.commands.common import CommandError, load_pipeline
+from hf_usod.errors import CommandError
 from hf_usod.evaluation import folder_samples, map_samples, score_maps
 from hf_usod.evaluation.label_stores import store_predictions
 from hf_usod.evaluation.predicting import predict_maps
@@ -28,6 +28,7 @@ from hf_usod.evaluation.tables import (
     without,
     write_table,
 )
+from hf_usod.loading import load_pipeline
 
 HF_USOD = [sys.executable, "-m", "hf_usod.cli"]
 
@@ -42,7 +43,7 @@ def score(model: Path | None, what: dict[str, Any]) -> dict[str, float]:
         )
         return score_maps(*pairs, label=what["name"]).results()
     adapter = str(model) if (model / "adapter_config.json").exists() else None
-    detect = load_pipeline(None if adapter else str(model), adapter=adapter)
+    detect = load_pipeline(None if adapter else str(model), adapter)
     aux = Path(what["aux"]) if what.get("aux") else None
     samples = folder_samples(Path(what["images"]), masks, aux)
     maps = predict_maps(detect.model, detect.image_processor, samples)

@@ -11,7 +11,9 @@ from peft import PeftConfig
 from transformers import AutoConfig
 
 import hf_usod
-from hf_usod.commands.common import DEFAULT_MODEL, CommandError, load_pipeline
+from hf_usod.constants import DEFAULT_MODEL
+from hf_usod.errors import LoadingError
+from hf_usod.loading import load_pipeline
 
 NO_ADAPTER = "none"
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
@@ -98,8 +100,8 @@ class Engine:
     def _pipeline(self, model: str):
         if model not in self._pipelines:
             try:
-                self._pipelines[model] = load_pipeline(self._models[model], self._device)
-            except CommandError as error:
+                self._pipelines[model] = load_pipeline(self._models[model], device=self._device)
+            except LoadingError as error:
                 raise gr.Error(f"The model {model} cannot be loaded just now.") from error
         return self._pipelines[model]
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .common import CommandError
+from ..errors import CommandError
 
 
 def add_parser(commands) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .common import DEFAULT_MODEL, CommandError, base_of, load_pipeline, not_negative, positive
+from ..constants import DEFAULT_MODEL
+from ..errors import CommandError
+from .common import not_negative, positive
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation, EvaluationSet
@@ -124,6 +126,7 @@ def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Eval
     from ..evaluation import evaluate_maps
     from ..evaluation.curves import file_name
     from ..evaluation.predicting import predict_maps
+    from ..loading import base_of, load
 
     sets = _sets(args)
     models: list[tuple[str, str | None]]
@@ -131,11 +134,11 @@ def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Eval
     models += [(args.model[0] if args.model else base_of(adapter), adapter) for adapter in args.adapter or []]
     options = {"normalize": args.normalize, "num_workers": args.num_workers, "note": args.note}
     for name, adapter in models:
-        detect = load_pipeline(name, args.device, adapter)
+        model, image_processor = load(name, adapter, device=args.device)
         for dataset in sets:
             folder = maps / file_name(adapter or name) / file_name(dataset.name) if maps else None
             samples = list(dataset.samples)
-            predictions = predict_maps(detect.model, detect.image_processor, samples, args.batch_size, folder)
+            predictions = predict_maps(model, image_processor, samples, args.batch_size, folder)
             yield evaluate_maps(name, dataset, predictions, adapter=adapter, **options)
 
 

@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from .common import CommandError, load_pipeline, model_options, not_negative, positive
+from ..errors import CommandError
+from .common import model_options, not_negative, positive
 
 
 def add_parser(commands) -> None:
@@ -37,17 +38,19 @@ def run(args: argparse.Namespace) -> int:
     from ..inference.outputs import expand_inputs, plan_outputs
     from ..inference.predict import find_maps
     from ..labels import label_images
+    from ..loading import load
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
     state = Accelerator()  # not `PartialState`, which does not know of ACCELERATE_USE_CPU by itself
     alone = state.num_processes == 1
     try:
         jobs = [(job.image, job.outputs["label"]) for job in plan_outputs(args.images, args.output, ["label"])]
-        detect = load_pipeline(args.model, args.device if alone else str(state.device), args.adapter)
-        aux = find_maps(detect.model, args.aux, expand_inputs(args.images, args.output)) if args.aux else None
+        device = args.device if alone else str(state.device)
+        model, image_processor = load(args.model, args.adapter, device=device)
+        aux = find_maps(model, args.aux, expand_inputs(args.images, args.output)) if args.aux else None
         report = label_images(
-            detect.model,
-            detect.image_processor,
+            model,
+            image_processor,
             jobs,
             args.refine,
             aux=aux,

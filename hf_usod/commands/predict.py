@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from .common import CommandError, load_pipeline, model_options, positive, unit_interval
+from ..errors import CommandError
+from .common import model_options, positive, unit_interval
 
 
 def add_parser(commands) -> None:
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.video import is_video_file
     from ..inference import flow_of_frames, predict
     from ..inference.outputs import expand_inputs
+    from ..loading import load_pipeline
     from ..models.pipeline_usod import takes_aux
 
     if args.aux and args.task:
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             "--task video computes the maps of frames; leave out --aux, or --task to use those in --aux."
         )
     Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
-    detect = load_pipeline(args.model, args.device, args.adapter)
+    detect = load_pipeline(args.model, args.adapter, device=args.device)
     try:
         aux_of = None
         if args.task == "video" and takes_aux(detect.model):

@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from .common import CommandError
+from ..errors import CommandError
 
 KINDS = {
     "model": "a trained or embedded model, with its code, pipeline and card",

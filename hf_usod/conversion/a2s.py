@@ -3,12 +3,13 @@
 from peft import PeftModel, get_peft_model
 
 from ..adapters import UsodAdapterConfig
+from ..errors import ConversionError
 from ..models.configuration_usod import UsodSceConfig
 from ..models.modeling_usod_sce import UsodSceModel
 from ..models.modeling_usod_sd import UsodSdModel
 from .a2s_detector import convert_a2s_detector, is_a2s_detector
 from .resnet import resnet50_backbone
-from .state_dicts import ConversionError, StateDict, load_exactly, select_prefix, strip_prefix
+from .state_dicts import StateDict, load_exactly, select_prefix, strip_prefix
 
 _SOURCE = "an A2S-v3 saliency cue extractor"
 _PROJECTIONS = {"ad2": "mid_projection", "ad3": "high_projection", "ad4": "deep_projection", "fusion": "fusion"}

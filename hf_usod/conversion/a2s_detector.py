@@ -8,10 +8,11 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 
 from ..adapters import UsodAdapterConfig
+from ..errors import ConversionError
 from ..models.configuration_usod import UsodSdConfig
 from ..models.modeling_usod_sd import UsodSdModel
 from .resnet import resnet50_backbone
-from .state_dicts import ConversionError, StateDict, load_exactly, select_prefix
+from .state_dicts import StateDict, load_exactly, select_prefix
 
 _SOURCE = "an A2S-v3 saliency detector"
 _KNOWN = ("encoder.", "t_net.", "trans_rgb.", "trans_t.", "decoder.", "adapter.")

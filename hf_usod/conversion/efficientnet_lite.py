@@ -6,8 +6,9 @@ from pathlib import Path
 import timm
 from transformers import TimmBackbone
 
+from ..errors import ConversionError
 from ..models.configuration_usod import backbone_preset
-from .state_dicts import ConversionError, StateDict, load_exactly
+from .state_dicts import StateDict, load_exactly
 
 EFFICIENTNET_LITES = ("efficientnet-lite0", "efficientnet-lite2")
 EFFICIENTNET_LITE_MEAN = EFFICIENTNET_LITE_STD = [0.5, 0.5, 0.5]

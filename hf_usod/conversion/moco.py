@@ -2,8 +2,9 @@
 
 from transformers import ResNetBackbone
 
+from ..errors import ConversionError
 from .resnet import resnet50_backbone, torchvision_names
-from .state_dicts import ConversionError, StateDict, select_prefix, strip_prefix
+from .state_dicts import StateDict, select_prefix, strip_prefix
 
 _SOURCE = "a MoCo ResNet-50"
 

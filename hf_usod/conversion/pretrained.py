@@ -8,6 +8,7 @@ from peft import PeftModel
 from transformers import AutoBackbone, AutoConfig, PreTrainedModel
 from transformers.backbone_utils import BackboneMixin
 
+from ..errors import ConversionError
 from ..models.image_processing_usod import UsodImageProcessor
 from .a2s import convert_a2s_checkpoint, is_a2s
 from .efficientnet_lite import (
@@ -18,7 +19,7 @@ from .efficientnet_lite import (
     efficientnet_lite_file,
 )
 from .moco import convert_moco_checkpoint, is_moco
-from .state_dicts import ConversionError, load_exactly, read_state_dict
+from .state_dicts import load_exactly, read_state_dict
 
 
 class Pretrained(NamedTuple):

@@ -4,8 +4,9 @@ import re
 
 from transformers import ResNetBackbone
 
+from ..errors import ConversionError
 from ..models.configuration_usod import backbone_preset
-from .state_dicts import ConversionError, StateDict, load_exactly
+from .state_dicts import StateDict, load_exactly
 
 _TORCHVISION_TO_TRANSFORMERS = (
     (r"^conv1\.", "embedder.embedder.convolution."),

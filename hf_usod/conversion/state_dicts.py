@@ -11,11 +11,9 @@ from numpy._core import multiarray
 from safetensors.torch import load_file
 from torch import nn
 
+from ..errors import ConversionError
+
 StateDict = dict[str, torch.Tensor]
-
-
-class ConversionError(ValueError):
-    """A checkpoint that does not have the layout it is converted from. Says which keys are wrong."""
 
 
 def _from_buffer(buffer, dtype, shape, order) -> np.ndarray:

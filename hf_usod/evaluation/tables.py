@@ -37,6 +37,7 @@ from typing import Any
 
 import yaml
 
+from ..errors import TableError
 from ..files import write_json, write_text
 from .curves import file_name
 from .published import PAPER, published_scores, source
@@ -48,10 +49,6 @@ BEST_NOTE = (
     "Best: the epoch with the highest adaptive F on the very images it is scored on, chosen anew for each seed and "
     "data set, so that it flatters; it is what reports of best epochs mean. Last: the epoch that training ends with."
 )
-
-
-class TableError(RuntimeError):
-    """A table that cannot be filled, and what to do about it."""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,10 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
+from ..errors import PublishError
+
 # An answer can be lost after the commit was made, so "nothing was published" would say too much.
 _AGAIN = "No half of it was published. Run the command again; it sends what is missing."
-
-
-class PublishError(Exception):
-    """A message for the user. No half of anything was published."""
 
 
 @contextmanager

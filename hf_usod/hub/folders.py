@@ -12,13 +12,13 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, AutoModel
 
-import hf_usod
-
 from ..data import by_stem, list_images
+from ..loading import checkpoint_path
+from ..models.pipeline_usod import SalientObjectDetectionPipeline
 from .cards import CARDS, find_card, render_card, render_template
 from .errors import PublishError
 
-_REPOSITORY = Path(hf_usod.__file__).parents[1]
+_REPOSITORY = Path(__file__).parents[2]
 _LICENSE = _REPOSITORY / "LICENSE"
 _EXAMPLES = _REPOSITORY / "space" / "examples"
 _PICTURES = CARDS / "pictures"
@@ -34,7 +34,7 @@ def find_source(source: str) -> Path:
         PublishError: if it is neither.
     """
     try:
-        return Path(hf_usod.checkpoint_path(source))
+        return Path(checkpoint_path(source))
     except ValueError as error:
         if Path(source).is_dir():
             return Path(source)
@@ -100,7 +100,7 @@ def build_model(source: Path, folder: Path, repo_id: str, card: Path | None = No
         raise PublishError(f"{source}: is a {type(model).__name__}, not a model of hf_usod.")
     if problems := {kind: sorted(map(str, keys)) for kind, keys in loading.items() if keys}:
         raise PublishError(f"{source}: weights and configuration do not belong together: {problems}.")
-    detect = hf_usod.SalientObjectDetectionPipeline(model=model, image_processor=processor, device="cpu")
+    detect = SalientObjectDetectionPipeline(model=model, image_processor=processor, device="cpu")
     detect.save_pretrained(folder)
     for written in folder.glob("*.safetensors*"):
         written.unlink()

@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..errors import ClipError
+
 ENCODER = "libx264"
 _BT709 = 1  # matrix, primaries and transfer of what is written, by FFmpeg's numbers
 _SLACK = 1.0  # seconds by which a clip may be shorter than its header says
-
-
-class ClipError(Exception):
-    """A clip that cannot be read, or not to its end; names the file."""
 
 
 def require_av():

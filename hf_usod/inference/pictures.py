@@ -2,7 +2,6 @@
 
 from PIL import Image, ImageColor
 
-OUTPUT_KINDS = ("saliency", "mask", "cutout", "overlay", "side_by_side")
 OVERLAY_COLOUR = (255, 40, 90)
 OVERLAY_OPACITY = 0.6
 

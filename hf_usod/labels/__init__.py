@@ -2,13 +2,12 @@
 
 from ..models.pixel_refiner import PixelRefiner
 from .labelling import LabelReport, default_num_workers, label_images
-from .pseudo_labels import REFINEMENTS, make_pseudo_label
+from .pseudo_labels import make_pseudo_label
 from .rectification import PAPER_WEIGHTS, RELEASED_WEIGHTS, rectify
 from .store import LabelError, LabelStore, read_label
 
 __all__ = [
     "PAPER_WEIGHTS",
-    "REFINEMENTS",
     "RELEASED_WEIGHTS",
     "LabelError",
     "LabelReport",

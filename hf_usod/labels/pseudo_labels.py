@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
+from ..constants import REFINEMENTS
 from ..models.pixel_refiner import PixelRefiner
 from .crf import dense_crf
 
-REFINEMENTS = ("crf", "pixel", "none")
 MEDIAN_SIZE = 7
 
 

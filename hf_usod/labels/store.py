@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..errors import LabelError
 from ..files import write_aside, write_folder_aside
 
 LEVELS = 65535  # of 16 bits: fine enough that hundreds of small updates lose nothing
@@ -21,10 +22,6 @@ INDEX_FILE = "index.json"
 LABELS_FILE = "labels.npy"  # uint16 (2, N, H, W)
 VERSIONS_FILE = "versions.npy"  # int32 (2, N)
 ABSENT = -1  # the version of a slot that was never written, or whose write was cut short
-
-
-class LabelError(RuntimeError):
-    """Labels that are missing, damaged or of another run, and what to do about it."""
 
 
 def read_label(path: str | Path) -> np.ndarray:

@@ -12,7 +12,8 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..adapters.config import INIT_WEIGHTS
-from ..labels import PAPER_WEIGHTS, REFINEMENTS
+from ..constants import REFINEMENTS
+from ..labels import PAPER_WEIGHTS
 from ..objectives import PCL_SD_VARIANTS
 
 

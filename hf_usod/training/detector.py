@@ -17,13 +17,14 @@ from ..adapters import UsodAdapterConfig
 from ..conversion import load_backbone
 from ..data import Sample, SampleViews, jitter_colors, list_samples, second_scale, zoom, zoom_boxes
 from ..labels import LabelStore, PixelRefiner, read_label, rectify
+from ..loading import load
 from ..models.configuration_usod import UsodSdConfig
 from ..models.image_processing_usod import UsodImageProcessor
 from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sd import UsodSdModel
 from ..objectives import bce_loss, consistency_loss, iou_loss
 from .arguments import DetectorArguments
-from .base import load_base, save_adapter
+from .base import save_adapter
 from .engine import Stage, StepOutput, open_run, train
 from .images import evenly_spread, readable_samples
 
@@ -168,7 +169,7 @@ def _build_detector(args: DetectorArguments) -> tuple[UsodSdModel, UsodImageProc
 
 def _adapt_detector(args: DetectorArguments, name: str) -> tuple[PeftModel, UsodImageProcessor]:
     """A trained detector with a task adapter on its global block, all else frozen, and its image processor."""
-    base, image_processor = load_base(name, UsodSdModel)
+    base, image_processor = load(name, kind=UsodSdModel)
     set_seed(args.seed)
     base.requires_grad_(False)
     adapted = get_peft_model(base, UsodAdapterConfig(init_weights=args.init_weights))
@@ -186,7 +187,7 @@ def prepare_detector(args: DetectorArguments) -> tuple[UsodSdModel | PeftModel, 
     if args.adapt:
         model, image_processor = _adapt_detector(args, args.adapt)
     elif args.start_from:
-        model, image_processor = load_base(args.start_from, UsodSdModel)
+        model, image_processor = load(args.start_from, kind=UsodSdModel)
     else:
         model, image_processor = _build_detector(args)
     if args.refine_maps:

@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..data import EpochSampler, ImageViews, SampleViews
+from ..errors import RunError
 from .arguments import RunArguments
-from .run_folder import RunError, RunFolder, comparable_arguments
+from .run_folder import RunFolder, comparable_arguments
 
 
 class StepOutput(NamedTuple):

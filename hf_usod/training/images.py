@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..data import Sample, find_unreadable
+from ..errors import RunError
 from .arguments import RunArguments
-from .run_folder import RunError
 
 Item = TypeVar("Item")
 

@@ -11,16 +11,13 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from ..errors import RunError
 from ..files import write_aside
 from .arguments import RunArguments
 
 ARGUMENTS_FILE = "arguments.json"
 _CHECKPOINT = "checkpoint-"
 _ASIDE = ".writing"
-
-
-class RunError(RuntimeError):
-    """A run that cannot start or go on, and what to do about it."""
 
 
 class RunFolder:

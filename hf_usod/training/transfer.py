@@ -8,9 +8,10 @@ from peft import get_peft_model
 
 from ..adapters import UsodAdapterConfig
 from ..data import list_images
+from ..loading import load
 from ..models.modeling_usod_sce import UsodSceModel
 from .arguments import TransferArguments
-from .base import load_base, save_adapter
+from .base import save_adapter
 from .cue_extractor import train_decoder
 from .engine import open_run
 from .frozen import FrozenBackbone
@@ -29,7 +30,7 @@ def train_adapter(args: TransferArguments) -> Path:
     if run.model.exists():
         return run.model
     accelerator = run.accelerator
-    base, image_processor = load_base(args.base, UsodSceModel)
+    base, image_processor = load(args.base, kind=UsodSceModel)
     image_processor.size = {"height": args.size, "width": args.size}
     paths = readable_images(args, paths, accelerator.is_local_main_process)
     accelerator.print(f"{len(paths)} images; {args.base}; {accelerator.num_processes} x {accelerator.device}.")

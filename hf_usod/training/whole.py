@@ -6,9 +6,12 @@ from typing import Any
 
 from accelerate import Accelerator, PartialState
 
+from ..constants import DEFAULT_CUE_EXTRACTOR, DEFAULT_MODEL
 from ..data import Sample, list_samples
 from ..data.video import write_flow
+from ..errors import RunError
 from ..labels import label_images
+from ..loading import load
 from ..models.modeling_usod_sce import UsodSceModel
 from ..models.modeling_usod_sd import UsodSdModel
 from .arguments import (
@@ -19,13 +22,9 @@ from .arguments import (
     WholeArguments,
     parse_arguments,
 )
-from .base import load_base
 from .cue_extractor import train_cue_extractor
 from .detector import train_detector
-from .run_folder import RunError
 from .transfer import train_adapter
-
-EMBEDDED_SCE, EMBEDDED_SD = "usod-sce-lite", "usod-rgb-lite"  # what is transferred unless other models are named
 
 
 def _command_line(recipe: Path | None, **arguments: Any) -> list[str]:
@@ -46,11 +45,11 @@ def _label(args: WholeArguments, name: str, adapter: Path | None, samples: list[
         RunError: naming what cannot be read or written, unless it is to be skipped.
     """
     state = PartialState()
-    model, image_processor = load_base(name, UsodSdModel if args.labels_from == "sd" else UsodSceModel)
-    if adapter is not None:
-        model.load_adapter(str(adapter))
+    model, image_processor = load(
+        name, str(adapter) if adapter else None, kind=UsodSdModel if args.labels_from == "sd" else UsodSceModel
+    )
     report = label_images(
-        model.eval().to(state.device),
+        model.to(state.device),
         image_processor,
         [(sample.image, directory / f"{sample.id}.png") for sample in samples],
         args.refine,
@@ -90,12 +89,12 @@ def train_whole(args: WholeArguments, recipe: Path | None = None) -> Path:
     Accelerator(mixed_precision=args.mixed_precision)  # sets up the processes, which `PartialState` would take for one
     names = (field.name for field in dataclasses.fields(SharedArguments))
     shared = {name: getattr(args, name) for name in names if name != "output_dir"} | {"resume": True}
-    adapt = args.adapt or (EMBEDDED_SD if args.transfer else None)
+    adapt = args.adapt or (DEFAULT_MODEL if args.transfer else None)
     labeller, adapter = args.sce, None
     if args.labels_from == "sd":
-        labeller = args.adapt or EMBEDDED_SD
+        labeller = args.adapt or DEFAULT_MODEL
     elif args.transfer:
-        labeller = labeller or EMBEDDED_SCE
+        labeller = labeller or DEFAULT_CUE_EXTRACTOR
         told = _command_line(recipe, output_dir=root / "sce", base=labeller, **shared)
         adapter = train_adapter(parse_arguments(TransferArguments, told))
     elif labeller is None:

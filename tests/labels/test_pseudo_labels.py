@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from hf_usod.labels import REFINEMENTS, make_pseudo_label
+from hf_usod.constants import REFINEMENTS
+from hf_usod.labels import make_pseudo_label
 from hf_usod.labels.pseudo_labels import otsu_threshold
 
 

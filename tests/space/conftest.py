@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from hf_usod import UsodAdapterConfig
-from hf_usod.commands.common import DEFAULT_MODEL, load_pipeline
+from hf_usod.constants import DEFAULT_MODEL
+from hf_usod.loading import load_pipeline
 
 SPACE = Path(__file__).parents[2] / "space"
 START_SECONDS = 600  # a busy machine takes a while to import all of it
@@ -41,7 +42,7 @@ def adapter(tmp_path_factory) -> Path:
     from peft import get_peft_model
 
     torch.manual_seed(0)
-    model = load_pipeline(DEFAULT_MODEL, "cpu").model
+    model = load_pipeline(DEFAULT_MODEL, device="cpu").model
     model.name_or_path = DEFAULT_MODEL
     adapted = get_peft_model(model, UsodAdapterConfig())
     for parameter in adapted.parameters():

@@ -18,7 +18,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from hf_usod.commands.common import DEFAULT_MODEL, load_pipeline
+from hf_usod.constants import DEFAULT_MODEL
+from hf_usod.loading import load_pipeline
 
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[2] / "space" / "examples"
@@ -57,8 +58,8 @@ def client(connect):
 @pytest.fixture(scope="module")
 def expected(adapter):
     """The saliency of a photo by the pipeline itself, (H, W) in 0-255."""
-    detectors = {"none": load_pipeline(DEFAULT_MODEL, "cpu")}
-    detectors[adapter.name] = load_pipeline(DEFAULT_MODEL, "cpu", str(adapter))
+    detectors = {"none": load_pipeline(DEFAULT_MODEL, device="cpu")}
+    detectors[adapter.name] = load_pipeline(DEFAULT_MODEL, str(adapter), device="cpu")
     return lambda photo, adapter="none": np.asarray(detectors[adapter](photo)["saliency"]).astype(int)
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 import hf_usod
 from hf_usod import UsodAdapterConfig, UsodImageProcessor, UsodSceConfig, UsodSceModel
 from hf_usod.cli import main
-from hf_usod.commands.common import CommandError, load_pipeline
+from hf_usod.errors import LoadingError
+from hf_usod.loading import load_pipeline
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ def checkpoints(tiny_backbone, tmp_path, monkeypatch):
     UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder / "tiny")
     model.name_or_path = "tiny"
     get_peft_model(model, UsodAdapterConfig()).save_pretrained(folder / "tiny-steel")
-    monkeypatch.setattr(hf_usod, "_CHECKPOINTS", folder)
-    monkeypatch.setattr("hf_usod.commands.common.DEFAULT_MODEL", "tiny")
+    monkeypatch.setattr("hf_usod.loading.CHECKPOINTS", folder)
+    monkeypatch.setattr("hf_usod.loading.DEFAULT_MODEL", "tiny")
     return folder
 
 
@@ -61,27 +62,27 @@ def test_an_adapter_brings_its_base(checkpoints, given):
 
 def test_a_base_elsewhere_is_given(checkpoints, tmp_path):
     rename_base(checkpoints / "tiny-steel", str(tmp_path / "gone"))
-    with pytest.raises(CommandError, match=r"gone, cannot be loaded\. If it lies elsewhere, say where with --model"):
+    with pytest.raises(LoadingError, match=r"gone, cannot be loaded\. If it lies elsewhere, say where with --model"):
         load_pipeline(device="cpu", adapter="tiny-steel")
     shutil.copytree(checkpoints / "tiny", tmp_path / "here")
-    assert load_pipeline(str(tmp_path / "here"), "cpu", "tiny-steel").model.active_adapters() == ["default"]
+    assert load_pipeline(str(tmp_path / "here"), "tiny-steel", device="cpu").model.active_adapters() == ["default"]
 
 
 def test_errors_say_the_way_out(checkpoints):
-    with pytest.raises(CommandError, match=r"no/such: cannot be read.*one of the embedded: tiny-steel"):
+    with pytest.raises(LoadingError, match=r"no/such: cannot be read.*one of the embedded: tiny-steel"):
         load_pipeline(device="cpu", adapter="no/such")
-    with pytest.raises(CommandError, match="--adapter tiny: cannot be read"):
+    with pytest.raises(LoadingError, match="--adapter tiny: cannot be read"):
         load_pipeline(device="cpu", adapter="tiny")  # a model, and no adapter
     rename_base(checkpoints / "tiny-steel", None)
-    with pytest.raises(CommandError, match=r"does not name its base model\. Give it with --model"):
+    with pytest.raises(LoadingError, match=r"does not name its base model\. Give it with --model"):
         load_pipeline(device="cpu", adapter="tiny-steel")
 
 
 def test_an_adapter_of_another_model_does_not_fit(tiny_backbone, checkpoints, tmp_path):
     UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone(), decoder_channels=6)).save_pretrained(tmp_path / "other")
     UsodImageProcessor().save_pretrained(tmp_path / "other")
-    with pytest.raises(CommandError, match="tiny-steel: cannot be loaded into"):
-        load_pipeline(str(tmp_path / "other"), "cpu", "tiny-steel")
+    with pytest.raises(LoadingError, match="tiny-steel: cannot be loaded into"):
+        load_pipeline(str(tmp_path / "other"), "tiny-steel", device="cpu")
 
 
 def test_predict_with_an_adapter(checkpoints, tmp_path):

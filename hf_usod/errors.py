@@ -1,0 +1,44 @@
+"""What can go wrong for a user: one base, so that the command line ends every such mistake in one line.
+
+Each message names the file or argument, what was found, what was expected, and the way out.
+"""
+
+
+class UsodError(Exception):
+    """A mistake of the user's or a fault of a file, told in words for the user."""
+
+
+class CommandError(UsodError):
+    """Options of a command that do not go together."""
+
+
+class DataError(UsodError, ValueError):
+    """Images, maps or masks that cannot be read or do not fit each other; names the files."""
+
+
+class LoadingError(UsodError, OSError):
+    """A model or adapter that cannot be loaded."""
+
+
+class ConversionError(UsodError, ValueError):
+    """A checkpoint that does not have the layout it is converted from. Says which keys are wrong."""
+
+
+class LabelError(UsodError, RuntimeError):
+    """Pseudo-labels that cannot be made, read or kept."""
+
+
+class RunError(UsodError, RuntimeError):
+    """A training that cannot start or go on."""
+
+
+class ClipError(UsodError):
+    """A clip that cannot be read, or not to its end; names the file."""
+
+
+class PublishError(UsodError):
+    """Something that cannot be published."""
+
+
+class TableError(UsodError, RuntimeError):
+    """A table that cannot be made."""

@@ -1,0 +1,127 @@
+"""The one way from a name, folder or Hub id, with or without adapter, to a model and its image processor."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import PeftConfig
+from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
+
+from .adapters import UsodAdapterConfig  # noqa: F401  (PEFT must know the type before it reads an adapter)
+from .constants import DEFAULT_MODEL
+from .errors import LoadingError
+from .models.image_processing_usod import UsodImageProcessor
+from .models.pipeline_usod import SalientObjectDetectionPipeline
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+
+class Loaded(NamedTuple):
+    """A model, in evaluation mode, and the image processor that goes with its weights."""
+
+    model: PreTrainedModel
+    image_processor: UsodImageProcessor
+
+
+def checkpoint_names(kind: str = "model") -> list[str]:
+    """What is embedded in the package: names of `"model"`s, or of `"adapter"`s to load into one of them."""
+    file = {"model": "config.json", "adapter": "adapter_config.json"}[kind]
+    return sorted(config.parent.name for config in CHECKPOINTS.glob(f"*/{file}"))
+
+
+def checkpoint_path(name: str = DEFAULT_MODEL) -> Path:
+    """The folder of an embedded model, for `from_pretrained` and `pipeline`, or of an adapter, for `load_adapter`.
+
+    Raises:
+        ValueError: if there is none of that name, listing those there are.
+    """
+    names = checkpoint_names("model") + checkpoint_names("adapter")
+    if name not in names:
+        raise ValueError(f"Nothing embedded is called {name!r}; there are: {', '.join(names) or 'none'}.")
+    return CHECKPOINTS / name
+
+
+def checkpoint_source(name: str) -> str:
+    """For `from_pretrained`: the folder of an embedded model's or adapter's name; of any other name, the name."""
+    return str(CHECKPOINTS / name) if name in checkpoint_names("model") + checkpoint_names("adapter") else name
+
+
+def base_of(adapter: str) -> str:
+    """The model that an adapter was trained for, as its configuration names it.
+
+    Raises:
+        LoadingError: if there is no such adapter, or it names no base.
+    """
+    try:
+        base = PeftConfig.from_pretrained(checkpoint_source(adapter)).base_model_name_or_path
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise LoadingError(
+            f"--adapter {adapter}: cannot be read. Give a folder or Hub id with an adapter_config.json, or one of the "
+            f"embedded: {', '.join(checkpoint_names('adapter')) or 'none'}. {error}"
+        ) from error
+    if not base:
+        raise LoadingError(f"--adapter {adapter}: does not name its base model. Give it with --model.")
+    return base
+
+
+def load(
+    name: str | None = None,
+    adapter: str | None = None,
+    *,
+    kind: type[Any] | None = None,
+    device: str | None = "cpu",
+) -> Loaded:
+    """A model, perhaps with a task adapter, and its image processor.
+
+    Args:
+        name: of an embedded model, a folder or a Hub id; None for the adapter's base or, without adapter, the default
+            model.
+        adapter: a task adapter's embedded name, folder or Hub id. It is loaded into the model and active; the model is
+            of the class it was.
+        kind: the class that the model must be of.
+        device: None for the fastest there is.
+
+    Raises:
+        LoadingError: if there is no such model or adapter, it cannot be loaded, is of another kind, or they do not fit.
+    """
+    base = name or (base_of(adapter) if adapter else DEFAULT_MODEL)
+    source = checkpoint_source(base)
+    try:
+        loaded = Loaded(AutoModel.from_pretrained(source).eval(), AutoImageProcessor.from_pretrained(source))
+    except (OSError, ValueError, RuntimeError) as error:
+        if adapter and not name:
+            raise LoadingError(
+                f"--adapter {adapter}: its base model, {base}, cannot be loaded. If it lies elsewhere, say where with "
+                f"--model. {error}"
+            ) from error
+        raise LoadingError(f"{base}: cannot be loaded. {error}") from error
+    if kind is not None and not isinstance(loaded.model, kind):
+        raise LoadingError(f"{base}: is a {type(loaded.model).__name__}; a {kind.__name__} is expected here.")
+    if adapter:
+        try:
+            loaded.model.load_adapter(checkpoint_source(adapter))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise LoadingError(f"--adapter {adapter}: cannot be loaded into {base}. {error}") from error
+        loaded.model.eval()
+    loaded.model.to(device or _fastest_device())
+    return loaded
+
+
+def _fastest_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_pipeline(
+    name: str | None = None, adapter: str | None = None, *, device: str | None = None
+) -> SalientObjectDetectionPipeline:
+    """The detection pipeline of what `load` loads.
+
+    Args:
+        name, adapter: see `load`.
+        device: None for the fastest there is.
+
+    Raises:
+        LoadingError: see `load`.
+    """
+    model, image_processor = load(name, adapter, device=device)
+    return SalientObjectDetectionPipeline(model=model, image_processor=image_processor, device=model.device)
