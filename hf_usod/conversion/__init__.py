@@ -5,6 +5,7 @@ from .efficientnet_lite import convert_efficientnet_lite_checkpoint
 from .moco import convert_moco_checkpoint
 from .pretrained import Pretrained, convert_checkpoint, load_backbone
 from .state_dicts import ConversionError, read_state_dict
+from .upgrade import is_saved_model, upgrade_folder
 
 __all__ = [
     "ConversionError",
@@ -13,6 +14,8 @@ __all__ = [
     "convert_checkpoint",
     "convert_efficientnet_lite_checkpoint",
     "convert_moco_checkpoint",
+    "is_saved_model",
     "load_backbone",
     "read_state_dict",
+    "upgrade_folder",
 ]

@@ -17,7 +17,7 @@ from .state_dicts import StateDict, load_exactly, select_prefix
 _SOURCE = "an A2S-v3 saliency detector"
 _KNOWN = ("encoder.", "t_net.", "trans_rgb.", "trans_t.", "decoder.", "adapter.")
 _ADAPTER = "base_model.model.decoder.global_info.usod_adapter_modules.default"
-_BLOCK = r"(neck\.\d|deeper|context|current|output|reduction|fusion)"
+_BLOCK = r"(neck\.\d|deeper|context|current|output|reduction)"
 # Applied to a key one after the other. Theirs are Sequentials of convolution 0, norm 1, and ReLU.
 _RULES: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     (r"^trans_rgb\.", "neck."),
@@ -39,7 +39,7 @@ _RULES: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
     (r"attention\.fus\.2\.", "attention.excite."),
     (r"\.de_chan\.", ".reduction."),
     (r"\.b(\d)\.1\.", r".branches.\1.1."),
-    (r"\.fus\.", ".fusion."),
+    (r"\.fus\.", ".output."),
     (rf"{_BLOCK}\.0\.", r"\1.conv."),
     (rf"{_BLOCK}\.1\.", r"\1.norm."),
 )

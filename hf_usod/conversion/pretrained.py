@@ -28,12 +28,16 @@ class Pretrained(NamedTuple):
     model: PreTrainedModel | PeftModel
     image_processor: UsodImageProcessor
 
-    def save_pretrained(self, directory: str | Path) -> None:
+    def save_pretrained(self, directory: str | Path, base: str | Path | None = None) -> None:
         """Writes both, as `load_backbone` and the Auto classes read them; an adapter goes into `adapter/` beside its
-        base model."""
+        base model.
+
+        Args:
+            base: where the adapter will find its base model; by default `directory`.
+        """
         model = self.model
         if isinstance(model, PeftModel):
-            model.active_peft_config.base_model_name_or_path = str(directory)
+            model.active_peft_config.base_model_name_or_path = str(base or directory)
             model.save_pretrained(Path(directory) / "adapter")
             model = copy.deepcopy(model).unload()
         model.save_pretrained(directory)

@@ -72,7 +72,7 @@ def make_pseudo_label(saliency: np.ndarray, image: np.ndarray, refine: str = "cr
 
 
 def _binarise(saliency: np.ndarray) -> np.ndarray:
-    levels = (saliency * 255).round().astype(np.uint8)
+    levels = (saliency * 255).astype(np.uint8)  # cut off, not rounded: the released mask depends on it
     threshold = otsu_threshold(levels)
     return levels > (127 if threshold is None else threshold)
 

@@ -1,6 +1,6 @@
 """What the salient object detection models share: their output, their resizing, their base class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,10 +55,52 @@ def to_unit_range(pixel_values: torch.Tensor, mean: Sequence[float], std: Sequen
     return pixel_values * scale + shift
 
 
+def _check_complete(missing: Iterable[str], source: object) -> None:
+    """Raises a `ValueError` if weights of `source` are missing."""
+    if not (names := sorted(missing)):
+        return
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    message = f"{source}: lacks weights of its configuration: {listed}."
+    if any("global_info" in name and "output." in name for name in names):
+        message += (
+            " It may have been saved with the columns of the global block in another order, by a version before 0.2. "
+            "`hf-usod convert FOLDER --output NEW` brings it into today's."
+        )
+    raise ValueError(message)
+
+
 class UsodPreTrainedModel(PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "pixel_values"
     input_modalities = ("image",)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+        """As in transformers; but weights that are not all there are an error, and not a model that is random in part.
+
+        Raises:
+            ValueError: naming what is missing, unless `ignore_mismatched_sizes` or `state_dict` says that it is meant.
+        """
+        wanted = kwargs.pop("output_loading_info", False)
+        meant = bool(kwargs.get("ignore_mismatched_sizes")) or kwargs.get("state_dict") is not None
+        model, loading = super().from_pretrained(
+            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+        )
+        if not meant:
+            _check_complete(loading["missing_keys"], pretrained_model_name_or_path)
+        return (model, loading) if wanted else model
+
+    def load_adapter(self, peft_model_id=None, adapter_name=None, **kwargs):
+        """As in transformers; but an adapter whose weights are not all there is an error.
+
+        Raises:
+            ValueError: naming what is missing.
+        """
+        loading = super().load_adapter(peft_model_id, adapter_name, **kwargs)
+        # Those of adapters that are loaded already count as missing too
+        own = (key for key in loading.missing_keys if (adapter_name or "default") in key.split("."))
+        _check_complete(own, peft_model_id)
+        return loading
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """As in transformers; the code saved with the model serves every Auto class that fits, not one alone."""

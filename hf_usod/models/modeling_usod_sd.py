@@ -59,12 +59,12 @@ class UsodSdGlobalInfo(nn.Module):
             nn.Sequential(nn.AdaptiveMaxPool2d(size), nn.Conv2d(context, context // 2, 1, bias=False), nn.ReLU())
             for size in config.pool_sizes
         )
-        self.fusion = UsodSdConvNormAct(context + len(config.pool_sizes) * (context // 2), deep, kernel_size=1)
+        self.output = UsodSdConvNormAct(len(config.pool_sizes) * (context // 2) + context, deep, kernel_size=1)
 
     def forward(self, deep: torch.Tensor, aux_deep: torch.Tensor) -> torch.Tensor:
         context = self.reduction(self.attention(torch.cat([deep, aux_deep], dim=1)))
         pooled = [resize(branch(context), context.shape[-2:]) for branch in self.branches]
-        return self.fusion(torch.cat([context, *pooled], dim=1))
+        return self.output(torch.cat([*pooled, context], dim=1))  # the order of the authors' checkpoints
 
 
 class UsodSdFusionBlock(nn.Module):

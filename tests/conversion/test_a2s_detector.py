@@ -44,7 +44,7 @@ class GlobalInfo(nn.Module):
     def forward(self, rgb, aux):
         x = self.de_chan(self.ca(torch.cat([rgb, aux], 1)))
         maps = [_up(b(x), x.shape[2:]) for b in (self.b0, self.b1, self.b2, self.b3)]
-        return self.fus(torch.cat([x, *maps], 1))
+        return self.fus(torch.cat([*maps, x], 1))
 
 
 class GFB(nn.Module):

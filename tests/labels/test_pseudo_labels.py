@@ -53,6 +53,28 @@ def test_otsu_is_the_best_split(levels):
     assert within(otsu_threshold(levels)) == pytest.approx(best)
 
 
+def test_levels_are_cut_off_and_not_rounded():
+    """Otsu by OpenCV on floor(255 S), as the released program; where rounding would give another mask."""
+    cv2 = pytest.importorskip("cv2")
+    random = np.random.default_rng(3)
+    different = 0
+    for _ in range(20):
+        saliency = random.beta(0.5, 0.8, (40, 50))
+        levels = np.floor(255 * saliency).astype(np.uint8)
+        expected = cv2.threshold(levels, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1]
+        label = make_pseudo_label(saliency, np.zeros((40, 50, 3), np.uint8), "none")
+        np.testing.assert_array_equal(label, expected)
+        rounded = np.round(255 * saliency).astype(np.uint8)
+        different += (cv2.threshold(rounded, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1] != expected).any()
+    assert different
+
+
+def test_levels_by_hand():
+    """254.9 / 255 is level 254, which Otsu puts on the dark side of a split between 254 and 255."""
+    saliency = np.array([[254.9 / 255, 254.9 / 255, 1.0, 1.0]])
+    assert make_pseudo_label(saliency, np.zeros((1, 4, 3), np.uint8), "none").tolist() == [[0, 0, 1, 1]]
+
+
 def test_otsu_of_a_constant_map():
     assert otsu_threshold(np.full((3, 3), 7, np.uint8)) is None
 

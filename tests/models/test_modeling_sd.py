@@ -49,11 +49,11 @@ class Method:
     def global_info(self, f4_rgb, f4_aux, sizes=(13, 9, 5, 1)):
         name = "decoder.global_info"
         x = self.cbr(f"{name}.reduction", self.ca(f"{name}.attention", torch.cat([f4_rgb, f4_aux], 1)), 1)
-        maps = [x]
+        maps = []
         for place, size in enumerate(sizes):
             branch = self.conv(f"{name}.branches.{place}.1", F.adaptive_max_pool2d(x, (size, size))).clamp(min=0)
             maps.append(_resize(branch, x.shape[-2:]))
-        return self.cbr(f"{name}.fusion", torch.cat(maps, 1), 0)
+        return self.cbr(f"{name}.output", torch.cat([*maps, x], 1), 0)
 
     def gfb(self, name, a, b, f, g):
         size = f.shape[-2:]
