@@ -1,6 +1,8 @@
 """Settings of all tests: no network, and the same random numbers in every run."""
 
+import importlib.util
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -28,3 +30,12 @@ def _tiny_backbone(stem: bool = False) -> ResNetConfig:
 def tiny_backbone():
     """Makes the configuration of a backbone that runs in milliseconds, with or without its stem's features."""
     return _tiny_backbone
+
+
+@pytest.fixture(scope="session")
+def released():
+    """The module `released.py`: inputs, and the numbers of the authors' released program."""
+    spec = importlib.util.spec_from_file_location("released", Path(__file__).with_name("released.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

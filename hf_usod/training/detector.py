@@ -52,7 +52,8 @@ class DetectorStage(Stage):
 
     def agreement(self, logits: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
         """The loss terms that compare a map `(B, 1, h, w)` with labels `(B, 1, H, W)`."""
-        logits = resize(logits.float(), target.shape[-2:])
+        # Unlike within the networks, the released program does not align corners here
+        logits = F.interpolate(logits.float(), target.shape[-2:], mode="bilinear", align_corners=False)
         losses = {"iou": lambda: iou_loss(logits.sigmoid(), target), "bce": lambda: bce_loss(logits, target)}
         return {name: losses[name]() for name in self.terms if name in losses}
 

@@ -150,6 +150,11 @@ def _resized(maps, size):
     return F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=True)
 
 
+def _enlarged(maps, size):
+    """Side maps, as they are compared with labels."""
+    return F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)
+
+
 @pytest.mark.parametrize("loss", ["iou+sc", "iou", "bce", "iou+bce"])
 def test_losses_are_the_methods(settings, tmp_path, loss):
     stage, batch = make_stage(settings, tmp_path, loss=loss)
@@ -163,9 +168,9 @@ def test_losses_are_the_methods(settings, tmp_path, loss):
     second_target = F.interpolate(target, size=(side, side), mode="nearest")
     compared = [
         (1.0, first, target),
-        (0.2, _resized(first_side, SIZE), target),
+        (0.2, _enlarged(first_side, SIZE), target),
         (0.5, second, second_target),
-        (0.1, _resized(second_side, side), second_target),
+        (0.1, _enlarged(second_side, side), second_target),
     ]
     expected = {
         "iou": sum(w * _iou(logits.sigmoid(), g) for w, logits, g in compared),
@@ -196,8 +201,8 @@ def test_a_second_view_of_a_part_is_compared_with_that_part(settings, tmp_path):
     torch.testing.assert_close(seen[1]["aux_pixel_values"], part(batch["aux_pixel_values"]))
     (first, first_side), (second, second_side) = detector.maps[SIZE], detector.maps[side]
     shown = part(target, mode="nearest")
-    iou = _iou(first.sigmoid(), target) + 0.2 * _iou(_resized(first_side, SIZE).sigmoid(), target)
-    iou += 0.5 * _iou(second.sigmoid(), shown) + 0.1 * _iou(_resized(second_side, side).sigmoid(), shown)
+    iou = _iou(first.sigmoid(), target) + 0.2 * _iou(_enlarged(first_side, SIZE).sigmoid(), target)
+    iou += 0.5 * _iou(second.sigmoid(), shown) + 0.1 * _iou(_enlarged(second_side, side).sigmoid(), shown)
     assert output.terms["iou"].item() == pytest.approx(iou.item(), rel=1e-5)
     assert output.terms["sc"].item() == pytest.approx(
         (second.sigmoid() - part(first).sigmoid()).square().mean().item(), rel=1e-5
