@@ -108,6 +108,78 @@ def test_definitions():
     assert [results[name] for name in ("mae", "f_adaptive", "e_adaptive")] == pytest.approx(expected(pairs), abs=1e-6)
 
 
+def test_numbers_by_hand():
+    """Found are the pixels above min(2 * 0.45, 1): the last alone. P = 1, R = 1/2, F = 1.3/2 / (0.3 + 1/2); of E the four
+    terms are (1 + 4/5)^2/4 twice, (1 - 4/5)^2/4 and (1 + 12/13)^2/4, over 3."""
+    saliency, mask = np.array([[0.0, 0.2], [0.6, 1.0]]), np.array([[0, 0], [1, 1]])
+    results = collect([(saliency, mask)]).results()
+    assert results["mae"] == pytest.approx((0.2 + 0.4) / 4)
+    assert results["f_adaptive"] == pytest.approx(0.8125)
+    assert results["e_adaptive"] == pytest.approx((2 * 0.81 + 0.01 + 625 / 676) / 3)
+    # Levels 0, 51, 153, 255. Thresholds up to 0 find all four, up to 51 three, up to 153 two, up to 255 one
+    f = [1.3 * p * r / (0.3 * p + r) for p, r in ((2 / 4, 1), (2 / 3, 1), (1, 1), (1, 1 / 2))]
+    assert results["f_max"] == pytest.approx(1)
+    assert results["f_mean"] == pytest.approx((1 * f[0] + 51 * f[1] + 102 * f[2] + 102 * f[3]) / 256)
+
+
+def test_predictions_are_rounded_to_levels_and_not_cut_off():
+    """99.6 is level 100. (Where the method makes a label it cuts off; where it measures it rounds.)"""
+    prediction = np.full((4, 4), 99.6 / 255)
+    assert collect([(prediction, np.zeros((4, 4), bool))]).results()["mae"] == pytest.approx(100 / 255)
+
+
+def structure(saliency, mask):
+    """S at alpha = 0.5, from its paper (Fan et al., ICCV 2017): of regions and of objects."""
+
+    def similarity(x, y):
+        covariance = ((x - x.mean()) * (y - y.mean())).sum() / (x.size - 1)
+        above = 4 * x.mean() * y.mean() * covariance
+        below = (x.mean() ** 2 + y.mean() ** 2) * (x.var(ddof=1) + y.var(ddof=1))
+        return above / below if above else float(below == 0)
+
+    def of_object(x):
+        return 2 * x.mean() / (x.mean() ** 2 + 1 + x.std(ddof=1))
+
+    rows, columns = np.nonzero(mask)
+    row, column = round(rows.mean()) + 1, round(columns.mean()) + 1
+    quarters = [np.s_[:row, :column], np.s_[:row, column:], np.s_[row:, :column], np.s_[row:, column:]]
+    regions = sum(similarity(saliency[q], mask[q].astype(float)) * mask[q].size / mask.size for q in quarters)
+    share = mask.mean()
+    objects = share * of_object(saliency[mask]) + (1 - share) * of_object(1 - saliency[~mask])
+    return 0.5 * objects + 0.5 * regions
+
+
+def weighted(saliency, mask):
+    """Weighted F, beta = 1, from its paper (Margolin et al., CVPR 2014), pixel by pixel."""
+    error = np.abs(saliency - mask)
+    places = np.argwhere(mask)
+    distance, carried = np.zeros(mask.shape), error.copy()
+    for place in np.argwhere(~mask):
+        distances = np.sqrt(((places - place) ** 2).sum(axis=1))
+        distance[tuple(place)] = distances.min()
+        carried[tuple(place)] = error[tuple(places[distances.argmin()])]
+    y, x = np.mgrid[-3:4, -3:4]
+    window = np.exp(-(y**2 + x**2) / (2 * 5**2))
+    window /= window.sum()
+    padded = np.pad(carried, 3)
+    true, false = 0.0, 0.0
+    for row, column in np.ndindex(mask.shape):
+        if mask[row, column]:
+            smooth = (padded[row : row + 7, column : column + 7] * window).sum()
+            true += 1 - min(error[row, column], smooth)
+        else:
+            false += error[row, column] * (2 - np.exp(np.log(0.5) / 5 * distance[row, column]))
+    recall, precision = true / mask.sum(), true / (true + false)
+    return 2 * recall * precision / (recall + precision)
+
+
+def test_structure_and_weighted_f_are_their_papers():
+    for prediction, mask in PAIRS["noisy rectangles"]:
+        scores = score_image(prediction, mask).scores
+        assert scores["s_alpha"] == pytest.approx(structure(prediction / 255, mask), abs=1e-9)
+        assert scores["f_weighted"] == pytest.approx(weighted(prediction / 255, mask), abs=1e-9)
+
+
 def test_curves_and_maxima_by_their_definition():
     pairs = PAIRS["noisy rectangles"]
     metrics = collect(pairs)

@@ -157,3 +157,48 @@ def test_a_missing_crf_says_what_to_install(monkeypatch):
 def test_bad_input(saliency, image, refine, message):
     with pytest.raises(ValueError, match=message):
         make_pseudo_label(saliency, image, refine)
+
+
+def hard_scene(height=97, width=130):
+    """A photo-like image with stripes, a gradient and noise, and a map with soft edges, holes and specks up to its
+    borders, whose two kinds of levels overlap."""
+    random = np.random.default_rng(7)
+    y, x = np.mgrid[:height, :width]
+    inside = ((y - 60) / 34) ** 2 + ((x - 20) / 46) ** 2 < 1  # cut by the left border
+    inside |= (y > height - 9) & (x > 90)  # in a corner
+    image = np.stack([40 + x, 60 + y, 90 + 40 * ((x // 9) % 2)], axis=-1) + inside[..., None] * np.array([90, 10, -60])
+    image = (image + random.normal(0, 14, image.shape)).clip(0, 255).astype(np.uint8)
+    saliency = 0.25 + 0.45 * np.roll(inside, (3, -5), (0, 1)) + random.normal(0, 0.13, inside.shape)
+    saliency[40:44, 10:14] = 0.02
+    saliency[0:3, 60:66] = saliency[5:8, -3:] = 0.97
+    return saliency.clip(0, 1).astype(np.float32), image
+
+
+def test_the_whole_label_is_the_released_programs(crf):
+    """OpenCV's Otsu on levels that are cut off, pydensecrf, OpenCV's median filter: what the released program calls."""
+    cv2 = pytest.importorskip("cv2")
+    from pydensecrf.utils import unary_from_labels
+    from scipy.ndimage import median_filter
+
+    saliency, image = hard_scene()
+    height, width = saliency.shape
+    _, binary = cv2.threshold((saliency * 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
+    np.testing.assert_array_equal(make_pseudo_label(saliency, image, "none"), binary > 0)
+    model = crf.DenseCRF2D(width, height, 2)
+    model.setUnaryEnergy(unary_from_labels((binary > 0).astype(np.uint8), 2, gt_prob=0.7, zero_unsure=False))
+    model.addPairwiseGaussian(sxy=3, compat=3)
+    model.addPairwiseBilateral(sxy=50, srgb=5, rgbim=np.ascontiguousarray(image), compat=10)
+    refined = np.argmax(np.array(model.inference(10)).reshape(2, height, width), axis=0).astype(np.uint8)
+    expected = cv2.medianBlur(refined, 7)
+    assert (expected != refined).any() and (refined != binary // 255).any()  # each step does something
+    np.testing.assert_array_equal(make_pseudo_label(saliency, image), expected)
+    # OpenCV repeats the border. Zeros beyond it, or the image reflected in it (SciPy's default), are another label
+    np.testing.assert_array_equal(median_filter(refined, 7, mode="nearest"), expected)
+    assert all((median_filter(refined, 7, mode=mode) != expected).any() for mode in ("constant", "reflect"))
+
+
+def test_levels_of_the_released_otsu_where_two_thresholds_are_equally_good():
+    """The lowest: with levels 10 and 200 alone every threshold between splits alike."""
+    cv2 = pytest.importorskip("cv2")
+    levels = np.repeat([10, 200], [30, 70]).astype(np.uint8).reshape(10, 10)
+    assert cv2.threshold(levels, 0, 255, cv2.THRESH_OTSU)[0] == otsu_threshold(levels) == 10

@@ -74,6 +74,22 @@ def test_resized_and_normalised_as_by_hand():
     torch.testing.assert_close(pixels, _by_hand(PHOTO), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("size", [(37, 53), (700, 500)], ids=["enlarged", "reduced"])
+def test_inputs_are_the_released_programs(size):
+    """Pillow's own choice of a filter (bicubic, smoothed where it reduces), then (x / 255 - mean) / std; the auxiliary map,
+    and the image that serves as its own, x / 255 alone."""
+    random = np.random.default_rng(0)
+    photo, aux = (random.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(2))
+    unit, unit_aux = (np.array(Image.fromarray(a).resize((320, 320))).astype(np.float32) / 255.0 for a in (photo, aux))
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    inputs = PROCESSOR([photo, photo], aux_images=[aux, None], return_tensors="pt")
+    for index, expected_aux in enumerate((unit_aux, unit)):
+        expected = torch.from_numpy(((unit - mean) / std).transpose(2, 0, 1)).float()
+        torch.testing.assert_close(inputs.pixel_values[index], expected, atol=1e-6, rtol=0)
+        expected_aux = torch.from_numpy(expected_aux.transpose(2, 0, 1))
+        torch.testing.assert_close(inputs.aux_pixel_values[index], expected_aux, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize(
     "images",
     [
