@@ -1,7 +1,8 @@
 """Inputs of the golden numbers, made the same everywhere, and the numbers that the authors' released program gives.
 
-`golden/*.npz` and `golden/*.json` beside the tests were computed by that program (A2S-v3, IJCAI 2024) in evaluation mode on a CPU
-and not by this package: `conversion/golden` its networks, `objectives/golden` its losses, its refiner and its rectification.
+What lies in `*/golden` was computed by that program's own functions (A2S-v3, IJCAI 2024) on a CPU, and not by this
+package: `conversion/golden` by its networks in evaluation mode, on torchvision's ResNet-50, of which its backbone is a
+copy; `objectives/golden` by its losses, its refiner and its update of the labels.
 """
 
 import json

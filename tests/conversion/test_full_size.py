@@ -1,5 +1,6 @@
-"""The paper's full-size models, on the way that a user takes them: the authors' checkpoint file, `hf-usod convert`, `predict`,
-`publish`, and from the Hub into a process that has no hf_usod. What is computed at its end, the released program computes.
+"""The paper's full-size models, on the way that a user takes them: the authors' checkpoint file, `hf-usod convert`,
+`predict`, `publish`, and from the Hub into a process that has no hf_usod. What is computed at its end, the released
+program computes.
 """
 
 import json
@@ -122,6 +123,7 @@ def story(released, tmp_path_factory):
         checkpoint[f"decoder.refine.score.{name}"] *= SCALE
     torch.save({f"module.{key}": value for key, value in checkpoint.items()}, root / "sd.pth")
     torch.save(checkpoint | released.detector_adapter(), root / "transferred.pth")
+    torch.save(released.state_dict("sce"), root / "sce.pth")
     image, aux = released.detector_inputs()
     np.savez(root / "inputs.npz", pixel_values=image, aux_pixel_values=aux)
     (root / "photos").mkdir()
@@ -129,17 +131,18 @@ def story(released, tmp_path_factory):
     Image.open(PHOTO).resize((120, 80)).save(root / "photos" / "cat.png")
     Image.open(PHOTO).convert("L").resize((60, 40)).save(root / "maps" / "cat.png")
     (root / "card.md").write_text(CARD)
-    photos = f"{root}/photos"
+    photos, card = f"{root}/photos", f"{root}/card.md"
     commands = [
         ["convert", f"{root}/sd.pth", "--output", f"{root}/usod-rgb"],
         ["convert", f"{root}/transferred.pth", "--output", f"{root}/transferred"],
+        ["convert", f"{root}/sce.pth", "--output", f"{root}/sce"],
         ["predict", photos, "--model", f"{root}/usod-rgb", "--output", f"{root}/out/rgb"],
         ["predict", photos, "--model", f"{root}/transferred", "--aux", f"{root}/maps", "--output", f"{root}/out/nsi"],
         ["predict", photos, "--adapter", f"{root}/transferred/adapter", "--output", f"{root}/out/adapter"],
+        ["predict", photos, "--adapter", f"{root}/sce/adapter", "--output", f"{root}/out/sce"],
         ["publish", "model", f"{root}/usod-rgb", "--repo", RGB],
         ["publish", "model", f"{root}/transferred", "--repo", NSI],
-        ["publish", "adapter", f"{root}/transferred/adapter", "--base", NSI, "--repo", ADAPTER]
-        + ["--card", f"{root}/card.md"],
+        ["publish", "adapter", f"{root}/transferred/adapter", "--base", NSI, "--repo", ADAPTER, "--card", card],
         ["publish", "model", f"{root}/usod-rgb", "--repo", RGB],
         ["predict", photos, "--adapter", ADAPTER, "--output", f"{root}/out/hub"],
     ]
@@ -175,6 +178,15 @@ class TestStory:
             assert released.relative_error(logits[name][..., ::4, ::4], expected["plain"]) < 1e-4, name
         assert torch.equal(logits["disabled"], logits["PeftModel disabled"])
 
+    def test_a_cue_extractor_and_its_adapter(self, released, story):
+        root, expected = story[0], released.numbers("conversion/golden/sce_logits.npz")
+        images = released.cue_extractor_inputs()
+        with torch.no_grad():
+            plain = load(str(root / "sce")).model(images).logits[..., ::2, ::2]
+            adapted = load(None, str(root / "sce" / "adapter")).model(images).logits[..., ::2, ::2]
+        assert released.relative_error(plain, expected["plain"]) < 1e-4
+        assert released.relative_error(adapted, expected["adapted"]) < 1e-4
+
     def test_photos(self, released, story):
         root, _, found = story
         photo = root / "photos" / "cat.png"
@@ -191,12 +203,13 @@ class TestStory:
         root = story[0]
         photo, depth = root / "photos" / "cat.png", root / "maps" / "cat.png"
         adapter = str(root / "transferred" / "adapter")
-        runs = {"rgb": ("usod-rgb", None, None), "nsi": ("transferred", None, depth), "adapter": ("", adapter, None)}
+        runs = {"rgb": ("usod-rgb", None, [None]), "nsi": ("transferred", None, [depth])}
+        runs |= {"adapter": (None, adapter, [None]), "sce": (None, str(root / "sce" / "adapter"), None)}
         maps = {}
         for name, (folder, adapter, aux) in runs.items():
             model, processor = load(str(root / folder) if folder else None, adapter)
             with torch.no_grad():
-                outputs = model(**processor(photo, aux_images=[aux], return_tensors="pt"))
+                outputs = model(**processor(photo, aux_images=aux, return_tensors="pt"))
             (saliency,) = processor.post_process_saliency(outputs, [(80, 120)])
             maps[name] = saliency.numpy() * 255
             written = np.asarray(Image.open(root / "out" / name / "cat.png")).astype(float)

@@ -1,4 +1,4 @@
-"""A converted detector gives what the authors' released program gives: fused and side logits, with and without adapter."""
+"""A converted detector gives the released program's fused and side logits, with and without adapter."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def test_adapter_gives_the_released_logits_and_switches_off(released, inputs, ex
 
 @torch.no_grad()
 def test_an_adapter_like_the_global_block_doubles_it(released, inputs):
-    """T + Ta with Ta = T is 2 T: the base alone, the scale and shift of the last norm doubled (ReLU(2x) = 2 ReLU(x))."""
+    """T + Ta with Ta = T is 2 T: the base alone with its last norm's scale and shift doubled: ReLU(2x) = 2 ReLU(x)."""
     base = released.state_dict("sd")
     start = "decoder.global_info."
     copy = {"adapter." + key.removeprefix(start): value for key, value in base.items() if key.startswith(start)}

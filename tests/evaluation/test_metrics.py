@@ -109,8 +109,8 @@ def test_definitions():
 
 
 def test_numbers_by_hand():
-    """Found are the pixels above min(2 * 0.45, 1): the last alone. P = 1, R = 1/2, F = 1.3/2 / (0.3 + 1/2); of E the four
-    terms are (1 + 4/5)^2/4 twice, (1 - 4/5)^2/4 and (1 + 12/13)^2/4, over 3."""
+    """Found are the pixels above min(2 * 0.45, 1): the last alone. P = 1, R = 1/2, F = 1.3/2 / (0.3 + 1/2); the terms
+    of E are (1 + 4/5)^2/4 twice, (1 - 4/5)^2/4 and (1 + 12/13)^2/4, over 3."""
     saliency, mask = np.array([[0.0, 0.2], [0.6, 1.0]]), np.array([[0, 0], [1, 1]])
     results = collect([(saliency, mask)]).results()
     assert results["mae"] == pytest.approx((0.2 + 0.4) / 4)

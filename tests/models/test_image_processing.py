@@ -76,8 +76,8 @@ def test_resized_and_normalised_as_by_hand():
 
 @pytest.mark.parametrize("size", [(37, 53), (700, 500)], ids=["enlarged", "reduced"])
 def test_inputs_are_the_released_programs(size):
-    """Pillow's own choice of a filter (bicubic, smoothed where it reduces), then (x / 255 - mean) / std; the auxiliary map,
-    and the image that serves as its own, x / 255 alone."""
+    """Pillow's own choice of a filter (bicubic, smoothed where it reduces), then (x / 255 - mean) / std; the auxiliary
+    map, and the image that serves as its own, x / 255 alone."""
     random = np.random.default_rng(0)
     photo, aux = (random.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(2))
     unit, unit_aux = (np.array(Image.fromarray(a).resize((320, 320))).astype(np.float32) / 255.0 for a in (photo, aux))
