@@ -29,6 +29,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.checkpoint} in today's layout in {output}.")
         return 0
     converted = convert_checkpoint(args.checkpoint)
-    write_folder_aside(output, lambda folder: converted.save_pretrained(folder, base=output))
-    print(f"{type(converted.model).__name__} in {output}.")
+    # The adapter names its base in full, so that it is found from whatever folder the adapter is used in
+    write_folder_aside(output, lambda folder: converted.save_pretrained(folder, base=output.absolute()))
+    if (adapter := output / "adapter").is_dir():
+        print(f"{type(converted.model.get_base_model()).__name__} in {output}, its adapter in {adapter}.")
+    else:
+        print(f"{type(converted.model).__name__} in {output}.")
     return 0

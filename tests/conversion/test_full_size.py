@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import hf_usod
 from hf_usod import UsodImageProcessor, UsodSdModel
 from hf_usod.loading import load
 
@@ -96,6 +97,7 @@ np.savez(results, **found)
 
 
 def run(code: str, arguments: list[str], home: Path, endpoint: str) -> None:
+    """Runs Python code in a process of its own, in the folder above `home`."""
     settings = {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(home),
@@ -106,7 +108,8 @@ def run(code: str, arguments: list[str], home: Path, endpoint: str) -> None:
     }
     process = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, **settings},
+        cwd=home.parent,
+        env={**os.environ, "PYTHONPATH": str(Path(hf_usod.__file__).parents[1]), **settings},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -134,7 +137,7 @@ def story(released, tmp_path_factory):
     photos, card = f"{root}/photos", f"{root}/card.md"
     commands = [
         ["convert", f"{root}/sd.pth", "--output", f"{root}/usod-rgb"],
-        ["convert", f"{root}/transferred.pth", "--output", f"{root}/transferred"],
+        ["convert", "transferred.pth", "--output", "transferred"],  # seen from the folder it runs in
         ["convert", f"{root}/sce.pth", "--output", f"{root}/sce"],
         ["predict", photos, "--model", f"{root}/usod-rgb", "--output", f"{root}/out/rgb"],
         ["predict", photos, "--model", f"{root}/transferred", "--aux", f"{root}/maps", "--output", f"{root}/out/nsi"],
