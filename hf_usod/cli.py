@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .commands import convert, evaluate, label, predict, publish, train
+from .commands import convert, evaluate, figure, label, predict, publish, table, train
 from .errors import UsodError
 
-COMMANDS = (predict, label, train, evaluate, convert, publish)
+COMMANDS = (predict, label, train, evaluate, convert, publish, table, figure)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ A table stands between two comments. The first names its source and, if wanted, 
     <!-- results: results/ecssd-dev.json scores=mae,f_adaptive,s_alpha models=usod-rgb-lite -->
     <!-- /results -->
 
-The source is a file that `hf-usod evaluate --output FILE.json` wrote, or a Markdown table of `scripts/tables.py`
+The source is a file that `hf-usod evaluate --output FILE.json` wrote, or a Markdown table of `hf-usod table`
 (`results/table7/table.md`), relative to the repository. `--check` writes nothing and fails if a file would change.
 """
 
@@ -15,12 +15,13 @@ import re
 import sys
 from pathlib import Path
 
-from hf_usod.evaluation.report import Entry, legend, markdown_table, read_entries
-from hf_usod.evaluation.usod_saliency.saliency_metrics import METRICS
+from hf_usod.evaluation import METRICS
+from hf_usod.evaluation.report import legend, markdown_table
+from hf_usod.evaluation.results import Entry, read_entries
 from hf_usod.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-SECTION = re.compile(r"(?P<head><!-- results: (?P<told>.+?) -->\n).*?(?P<tail><!-- /results -->)", re.DOTALL)
+SECTION = re.compile(r"(?P<head><!-- results: (?P<request>.+?) -->\n).*?(?P<tail><!-- /results -->)", re.DOTALL)
 MARKER = re.compile(r"<!--\s*/?results\b")
 SCORES = ("mae", "f_adaptive", "e_adaptive", "s_alpha", "f_weighted")
 
@@ -30,27 +31,27 @@ def subject(entry: Entry) -> str:
     return entry.get("adapter") or entry["model"]
 
 
-def render(told: str, root: Path = ROOT) -> str:
-    """What stands between the markers, for what the first one tells.
+def render(request: str, root: Path = ROOT) -> str:
+    """What stands between the markers, for what the first one asks.
 
     Raises:
         ValueError, OSError: naming what is wrong with it.
     """
-    source, *options = told.split()
+    source, *options = request.split()
     path = root / source
     if path.suffix == ".md":
         return path.read_text()
     chosen = dict(option.partition("=")[::2] for option in options)
     if unknown := sorted(chosen.keys() - {"scores", "models"}):
-        raise ValueError(f"results: {told}: there is no option {unknown[0]!r}; there are scores and models.")
+        raise ValueError(f"results: {request}: there is no option {unknown[0]!r}; there are scores and models.")
     scores = chosen["scores"].split(",") if "scores" in chosen else list(SCORES)
     if unknown := [name for name in scores if name not in METRICS]:
-        raise ValueError(f"results: {told}: there is no score {unknown[0]!r}; there are {', '.join(METRICS)}.")
+        raise ValueError(f"results: {request}: there is no score {unknown[0]!r}; there are {', '.join(METRICS)}.")
     entries = read_entries(path)
     if "models" in chosen:
         models = chosen["models"].split(",")
         if unknown := [name for name in models if name not in {subject(entry) for entry in entries}]:
-            raise ValueError(f"results: {told}: {path} has no model {unknown[0]!r}.")
+            raise ValueError(f"results: {request}: {path} has no model {unknown[0]!r}.")
         entries = [entry for entry in entries if subject(entry) in models]
     return f"\n{markdown_table(entries, scores)}\n{legend(entries)} Written by `hf-usod evaluate` ({source}).\n\n"
 
@@ -61,10 +62,10 @@ def rewrite(text: str, root: Path = ROOT) -> str:
     Raises:
         ValueError: for a marker without its other half, or one that asks for what is not there.
     """
-    found = SECTION.findall(text)
-    if len(MARKER.findall(text)) != 2 * len(found):
+    sections = SECTION.findall(text)
+    if len(MARKER.findall(text)) != 2 * len(sections):
         raise ValueError("a `<!-- results: … -->` without `<!-- /results -->`, or the other way round.")
-    return SECTION.sub(lambda match: match["head"] + render(match["told"], root) + match["tail"], text)
+    return SECTION.sub(lambda match: match["head"] + render(match["request"], root) + match["tail"], text)
 
 
 def main() -> int:

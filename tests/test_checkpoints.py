@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, pipeline
 
 import hf_usod
-from hf_usod.evaluation import evaluate_model
+from hf_usod.evaluation import EvaluationSet, evaluate_model, folder_samples
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "space" / "examples"
@@ -68,5 +68,7 @@ def test_scores_are_those_in_the_results(detect):
     if not folder.is_dir():
         pytest.skip(f"{folder}: no such folder; set HF_USOD_DATA to where ECSSD-dev is")
     (expected,) = (entry for entry in json.loads(SCORES.read_text()) if entry["model"] == "usod-rgb-lite")
-    scores = evaluate_model(detect.model, detect.image_processor, folder / "RGB", folder / "GT", progress=False)
+    dataset = EvaluationSet("ECSSD-dev", folder_samples(folder / "RGB", folder / "GT"))
+    evaluation = evaluate_model("usod-rgb-lite", detect.model, detect.image_processor, dataset, progress=False)
+    scores = {"num_images": len(evaluation.metrics), **evaluation.metrics.results()}
     assert scores == pytest.approx({name: expected[name] for name in scores}, abs=2e-3)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..constants import DEFAULT_MODEL
 from ..errors import CommandError
 from .common import not_negative, positive
+from .outputs import check_file, check_folder
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation, EvaluationSet
@@ -19,43 +20,46 @@ examples:
   hf-usod evaluate --model usod-rgb-lite run/model --images ECSSD/RGB --masks ECSSD/GT --output report
   hf-usod evaluate --model run/model --task rgbd --root datasets --output results/rgbd.json
 
+A file belongs to the image or mask of the same path without suffix; where there is none, also without an ending such as
+_mask, _gt or _saliency: a0_mask.png is of a0.jpg. Masks are black and white, white where the object is.
+
 --output FILE.json gets the scores; a folder gets results.json, results.md, results.tex, images.csv (per image),
 curves.csv, the curves as PNG and PDF, and the models' maps, with which an evaluation that was stopped goes on.
 """
 
 
-def add_parser(commands) -> None:
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "evaluate",
         help="score models, or maps of any method, against ground truth",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = parser.add_argument_group("what is scored")
-    what.add_argument(
+    subject = parser.add_argument_group("what is scored")
+    subject.add_argument(
         "--model",
         nargs="+",
         metavar="MODEL",
         help=f"embedded models, folders or Hub ids (default: {DEFAULT_MODEL}, unless --predictions is given)",
     )
-    what.add_argument(
+    subject.add_argument(
         "--adapter",
         nargs="+",
         metavar="ADAPTER",
         help="also the model with each of these task adapters (without --model: the adapters on their own base models)",
     )
-    what.add_argument("--device", help="cpu, cuda, cuda:1, mps … (default: the fastest there is)")
-    what.add_argument(
+    subject.add_argument("--device", help="cpu, cuda, cuda:1, mps … (default: the fastest there is)")
+    subject.add_argument(
         "--predictions",
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="folders of saliency maps, or of cutouts with an alpha channel, by any method; named as the masks",
+        help="folders of saliency maps, or of cutouts with an alpha channel, by any method, as pictures or .npy files",
     )
-    what.add_argument("--partial", action="store_true", help="score the maps there are, though some masks have none")
+    subject.add_argument("--partial", action="store_true", help="score the maps there are, though some masks have none")
     data = parser.add_argument_group("data with ground truth: folders, or a task's data sets")
     data.add_argument("--images", type=Path, metavar="DIR")
-    data.add_argument("--masks", type=Path, metavar="DIR", help="ground truth, at the images' places without suffix")
+    data.add_argument("--masks", type=Path, metavar="DIR", help="ground truth; see below for the names")
     data.add_argument("--aux", type=Path, metavar="DIR", help="depth, thermal or flow maps, likewise")
     data.add_argument("--name", help="of the data set, for the report (default: the folder that --masks lies in)")
     data.add_argument("--task", help="rgb, rgbd, rgbt, video or rsi: its test sets below --root")
@@ -100,8 +104,7 @@ def _folder_name(args: argparse.Namespace) -> str:
 
 
 def _sets(args: argparse.Namespace) -> "list[EvaluationSet]":
-    from ..evaluation import EvaluationSet, folder_samples
-    from ..evaluation.tasks import task_sets
+    from ..evaluation import EvaluationSet, folder_samples, task_sets
 
     if args.task:
         sets, missing = task_sets(args.task, args.root, args.names)
@@ -115,52 +118,81 @@ def _score_maps(args: argparse.Namespace) -> "Iterator[Evaluation]":
     from ..evaluation import EvaluationSet, evaluate_maps, map_samples
 
     names = [folder.resolve().name for folder in args.predictions]
-    for name, folder in zip(names, args.predictions):
-        samples, maps = map_samples(folder, args.masks, args.partial)
-        dataset = EvaluationSet(_folder_name(args), samples)
-        options = {"normalize": args.normalize, "num_workers": args.num_workers, "note": args.note}
-        yield evaluate_maps(name if names.count(name) == 1 else str(folder), dataset, maps, **options)
+    pairs = [map_samples(folder, args.masks, args.partial) for folder in args.predictions]
+    for name, folder, (samples, maps) in zip(names, args.predictions, pairs, strict=True):
+        yield evaluate_maps(
+            name if names.count(name) == 1 else str(folder),
+            EvaluationSet(_folder_name(args), samples),
+            maps,
+            note=args.note,
+            normalize=args.normalize,
+            num_workers=args.num_workers,
+        )
 
 
 def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Evaluation]":
-    from ..evaluation import evaluate_maps
+    from ..evaluation import evaluate_model
     from ..evaluation.curves import file_name
-    from ..evaluation.predicting import predict_maps
     from ..loading import base_of, load
 
     sets = _sets(args)
     models: list[tuple[str, str | None]]
     models = [(name, None) for name in args.model or ([] if args.adapter else [DEFAULT_MODEL])]
     models += [(args.model[0] if args.model else base_of(adapter), adapter) for adapter in args.adapter or []]
-    options = {"normalize": args.normalize, "num_workers": args.num_workers, "note": args.note}
     for name, adapter in models:
         model, image_processor = load(name, adapter, device=args.device)
         for dataset in sets:
-            folder = maps / file_name(adapter or name) / file_name(dataset.name) if maps else None
-            samples = list(dataset.samples)
-            predictions = predict_maps(model, image_processor, samples, args.batch_size, folder)
-            yield evaluate_maps(name, dataset, predictions, adapter=adapter, **options)
+            yield evaluate_model(
+                name,
+                model,
+                image_processor,
+                dataset,
+                adapter=adapter,
+                note=args.note,
+                batch_size=args.batch_size,
+                folder=maps / file_name(adapter or name) / file_name(dataset.name) if maps else None,
+                normalize=args.normalize,
+                num_workers=args.num_workers,
+            )
+
+
+def _tell(evaluations: "list[Evaluation]", scored_maps: bool) -> None:
+    """What a reader of the numbers must know of the data."""
+    for evaluation in evaluations:
+        metrics = evaluation.metrics
+        if metrics.num_empty:
+            print(
+                f"{evaluation.dataset}: {metrics.num_empty} masks hold no object; their F is 0 whatever is predicted."
+            )
+        if scored_maps and metrics.peak < 0.5:
+            print(
+                f"{evaluation.model}: no map goes above level {metrics.peak * 255:.3g} of 255. Were they saved on "
+                "another scale?",
+                file=sys.stderr,
+            )
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..evaluation.curves import draw_curves
-    from ..evaluation.report import entries_of, legend, markdown_table, write_report
-    from ..files import write_json
-
     _check(args)
     as_folder = args.output is not None and args.output.suffix.lower() != ".json"
+    if args.output is not None:
+        (check_folder if as_folder else check_file)(args.output)
+
+    from ..evaluation.curves import draw_curves
+    from ..evaluation.report import legend, markdown_table, write_report
+    from ..evaluation.results import entries_of
+    from ..files import write_json
+
     try:
-        found = (
-            _score_maps(args) if args.predictions else _score_models(args, args.output / "maps" if as_folder else None)
-        )
-        evaluations = list(found)
+        if args.predictions:
+            evaluations = list(_score_maps(args))
+        else:
+            evaluations = list(_score_models(args, args.output / "maps" if as_folder else None))
     except (FileNotFoundError, ValueError) as error:
         raise CommandError(str(error)) from error
     entries = entries_of(evaluations)
     print(f"\n{markdown_table(entries)}\n{legend(entries)}")
-    for one in evaluations:
-        if one.metrics.num_empty:
-            print(f"{one.dataset}: {one.metrics.num_empty} masks hold no object; their F is 0 whatever is predicted.")
+    _tell(evaluations, bool(args.predictions))
     if args.output is None:
         return 0
     if not as_folder:

@@ -2,8 +2,7 @@
 
 from .folders import by_stem, find_unreadable, is_image_file, list_images, output_names
 from .samples import Sample, list_samples
-from .sampling import TaskBatchSampler
-from .tasks import TASKS, Task, find_datasets, open_hub, open_task, task_samples
+from .tasks import TASKS, Task, find_datasets, open_task, task_samples
 from .views import EpochSampler, ImageViews, SampleViews, jitter_colors, second_scale, zoom, zoom_boxes
 
 __all__ = [
@@ -13,7 +12,6 @@ __all__ = [
     "Sample",
     "SampleViews",
     "Task",
-    "TaskBatchSampler",
     "by_stem",
     "find_datasets",
     "find_unreadable",
@@ -21,7 +19,6 @@ __all__ = [
     "jitter_colors",
     "list_images",
     "list_samples",
-    "open_hub",
     "open_task",
     "output_names",
     "second_scale",

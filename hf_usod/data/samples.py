@@ -36,12 +36,12 @@ def list_samples(images: Sequence[str | Path], aux: Sequence[str | Path | None] 
     if aux and len(aux) != len(images):
         raise ValueError(f"{len(images)} folders of images but {len(aux)} of auxiliary maps; give 'none' for none.")
     samples: list[Sample] = []
-    for place, (folder, aux_folder) in enumerate(zip(images, aux or [None] * len(images))):
+    for place, (folder, aux_folder) in enumerate(zip(images, aux or [None] * len(images), strict=True)):
         paths = list_images(folder)
         maps: dict[str, Path] = {}
         if aux_folder not in (None, "none"):
-            found = list_images(aux_folder)
-            maps = dict(zip(relative_names(found, Path(aux_folder)), found))
+            map_paths = list_images(aux_folder)
+            maps = dict(zip(relative_names(map_paths, Path(aux_folder)), map_paths, strict=True))
         names = relative_names(paths, Path(folder))
         if orphans := sorted(maps.keys() - set(names)):
             raise ValueError(
@@ -49,5 +49,5 @@ def list_samples(images: Sequence[str | Path], aux: Sequence[str | Path | None] 
                 f"{', '.join(orphans[:5])}. Their stems must be the images'."
             )
         prefix = f"{place}/" if len(images) > 1 else ""
-        samples += [Sample(prefix + name, path, maps.get(name)) for name, path in zip(names, paths)]
+        samples += [Sample(prefix + name, path, maps.get(name)) for name, path in zip(names, paths, strict=True)]
     return samples

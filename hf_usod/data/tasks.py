@@ -1,19 +1,18 @@
 """The five tasks, and their data sets in the community's folder layouts (method: section 11).
 
-Opened for training, a data set has images and auxiliary maps; the folder with its ground truth is not even listed.
+A data set has images and auxiliary maps here. Where its ground truth is, `hf_usod.evaluation` knows alone.
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .folders import list_images
-from .samples import Sample, list_samples, relative_names
+from .samples import Sample, list_samples
 
 if TYPE_CHECKING:  # takes a second to import, which prediction need not wait for
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset
 
 _logger = logging.getLogger(__name__)
 _A2S = "https://github.com/moothes/A2S-v2, whose README links them in the layout read here"
@@ -27,9 +26,7 @@ class Task:
     test: tuple[str, ...]
     source: str
     images: str = "RGB"
-    masks: str = "GT"
     aux: str | None = None
-    every_image_has_a_mask: bool = True
 
 
 TASKS = {
@@ -41,9 +38,7 @@ TASKS = {
         ("DAVSOD", "DAVIS", "SegV2", "FBMS"),
         _A2S,
         images="JPEGImages",
-        masks="Annotations",
         aux="optical",
-        every_image_has_a_mask=False,  # FBMS annotates one frame in twenty
     ),
     "rsi": Task(
         ("RSSD-TR",),
@@ -52,13 +47,6 @@ TASKS = {
         "https://github.com/rmcong/EORSSD-dataset (EORSSD)",
     ),
 }
-
-
-@dataclass(frozen=True)
-class LabelledSample(Sample):
-    """An image with its ground truth, for evaluation alone."""
-
-    mask: Path = field(kw_only=True)
 
 
 def get_task(name: str) -> Task:
@@ -114,7 +102,7 @@ def task_samples(task: str, root: str | Path, names: Sequence[str] | None = None
         ValueError: naming maps that belong to no image; for an unknown task.
     """
     layout = get_task(task)
-    found: list[Sample] = []
+    samples: list[Sample] = []
     for folder in find_datasets(task, root, names, split):
         aux = folder / layout.aux if layout.aux else None
         if aux and not aux.is_dir():
@@ -122,93 +110,29 @@ def task_samples(task: str, root: str | Path, names: Sequence[str] | None = None
             aux = None
         own = list_samples([folder / layout.images], [aux])
         name = folder.relative_to(root).as_posix()
-        found += [Sample(f"{name}/{sample.id}", sample.image, sample.aux) for sample in own]
-    return found
+        samples += [Sample(f"{name}/{sample.id}", sample.image, sample.aux) for sample in own]
+    return samples
 
 
-def labelled_samples(
-    task: str, root: str | Path, names: Sequence[str] | None = None, split: str = "test"
-) -> list[LabelledSample]:
-    """As `task_samples`, with ground truth: for evaluation alone. Frames of a video without are left out.
-
-    Raises:
-        FileNotFoundError: naming images without ground truth; see also `task_samples`.
-    """
-    layout = get_task(task)
-    found: list[LabelledSample] = []
-    for folder in find_datasets(task, root, names, split):
-        name = folder.relative_to(root).as_posix()
-        masks = list_images(folder / layout.masks)
-        stems = relative_names(masks, folder / layout.masks)
-        mask_of = {f"{name}/{stem}": mask for stem, mask in zip(stems, masks)}
-        own = task_samples(task, root, [name])
-        missing = [sample.id for sample in own if sample.id not in mask_of]
-        if len(missing) == len(own) or (missing and layout.every_image_has_a_mask):
-            raise FileNotFoundError(
-                f"{folder / layout.masks}: no ground truth for {len(missing)} of {len(own)} images: "
-                f"{', '.join(missing[:5])}. Its stems must be the images'."
-            )
-        found += [LabelledSample(s.id, s.image, s.aux, mask=mask_of[s.id]) for s in own if s.id in mask_of]
-    return found
-
-
-def open_task(
-    task: str,
-    root: str | Path,
-    names: Sequence[str] | None = None,
-    split: str | None = None,
-    evaluation: bool = False,
-) -> "Dataset":
+def open_task(task: str, root: str | Path, names: Sequence[str] | None = None, split: str = "train") -> "Dataset":
     """A task's data sets as one `datasets.Dataset` with the columns `image`, `aux` (or None) and `id`.
 
     Files are opened when a row is read, so that opening costs no more than listing. `to_iterable_dataset`,
     `concatenate_datasets` and `split_dataset_by_node` work as on any other.
 
     Args:
-        root, names, split: see `find_datasets`; the split is "train" by default, "test" for evaluation.
-        evaluation: adds the column `mask`, the ground truth. Training never asks for it.
+        root, names, split: see `find_datasets`.
 
     Raises:
-        FileNotFoundError: if a data set, or ground truth for evaluation, is not there.
+        FileNotFoundError: if a data set is not there.
         ValueError: see `task_samples`.
     """
     from datasets import Dataset, Features, Image, Value
 
-    found: Sequence[Sample]
-    found = (labelled_samples if evaluation else task_samples)(
-        task, root, names, split or ("test" if evaluation else "train")
-    )
+    samples = task_samples(task, root, names, split)
     columns = {
-        "image": [str(sample.image) for sample in found],
-        "aux": [None if sample.aux is None else str(sample.aux) for sample in found],
-        "id": [sample.id for sample in found],
+        "image": [str(sample.image) for sample in samples],
+        "aux": [None if sample.aux is None else str(sample.aux) for sample in samples],
+        "id": [sample.id for sample in samples],
     }
-    features = {"image": Image(), "aux": Image(), "id": Value("string")}
-    if evaluation:
-        columns["mask"] = [str(sample.mask) for sample in found if isinstance(sample, LabelledSample)]
-        features["mask"] = Image()
-    return Dataset.from_dict(columns, features=Features(features))
-
-
-def open_hub(
-    name: str, split: str = "train", evaluation: bool = False, streaming: bool = False, **kwargs
-) -> "Dataset | IterableDataset":
-    """A data set of the Hub, or a local one that `load_dataset` reads, with the columns of `open_task` that it has.
-
-    Args:
-        name: as for `load_dataset`, which gets `kwargs` as well. On the Hub, an image folder with a `metadata.csv` of
-            `image_file_name`, `aux_file_name` and `mask_file_name` has these columns.
-        streaming: nothing is downloaded before a row is read.
-        evaluation: keeps the column `mask`; it is dropped otherwise.
-
-    Raises:
-        ValueError: if it has no column `image`, or none `mask` for evaluation.
-    """
-    from datasets import load_dataset
-
-    dataset = load_dataset(name, split=split, streaming=streaming, **kwargs)
-    there = list(dataset.column_names or [])
-    needed = ["image", "mask"] if evaluation else ["image"]
-    if missing := [column for column in needed if column not in there]:
-        raise ValueError(f"{name}: has no column {', '.join(missing)}; its columns are {', '.join(there)}.")
-    return dataset.select_columns([column for column in ("image", "aux", "id", *needed[1:]) if column in there])
+    return Dataset.from_dict(columns, features=Features(image=Image(), aux=Image(), id=Value("string")))

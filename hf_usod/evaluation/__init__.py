@@ -1,15 +1,16 @@
 """The only room that reads ground truth."""
 
-from .benchmark import Evaluation, evaluate_maps, evaluate_model
-from .samples import EvaluationSample, EvaluationSet, folder_samples, map_samples
+from .results import Evaluation, evaluate_maps, evaluate_model
 from .scoring import score_maps
-from .usod_saliency.saliency_metrics import METRICS, SaliencyMetrics, score_image
+from .sets import EvaluationSample, EvaluationSet, folder_samples, map_samples, task_sets
+from .usod_saliency.saliency_metrics import METRICS, Metric, SaliencyMetrics, score_image
 
 __all__ = [
     "METRICS",
     "Evaluation",
     "EvaluationSample",
     "EvaluationSet",
+    "Metric",
     "SaliencyMetrics",
     "evaluate_maps",
     "evaluate_model",
@@ -17,4 +18,5 @@ __all__ = [
     "map_samples",
     "score_image",
     "score_maps",
+    "task_sets",
 ]

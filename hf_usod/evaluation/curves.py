@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_aside
-from .benchmark import Evaluation
+from .results import Evaluation
 
 FORMATS = ("png", "pdf")
 # Okabe and Ito's colours, told apart by everyone, with line styles for those who print in grey.
@@ -53,15 +53,16 @@ def draw_curves(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
     """
     plt = pyplot()
     written = []
-    for dataset in dict.fromkeys(one.dataset for one in evaluations):
+    for dataset in dict.fromkeys(evaluation.dataset for evaluation in evaluations):
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6), constrained_layout=True)
-        for number, one in enumerate(one for one in evaluations if one.dataset == dataset):
-            curves = one.metrics.curves()
+        drawn = [evaluation for evaluation in evaluations if evaluation.dataset == dataset]
+        for number, evaluation in enumerate(drawn):
+            curves = evaluation.metrics.curves()
             look = {
                 "color": COLOURS[number % len(COLOURS)],
                 "linestyle": STYLES[number // len(COLOURS) % len(STYLES)],
                 "linewidth": 1.6,
-                "label": one.label,
+                "label": evaluation.label,
             }
             left.plot(curves["recall"], curves["precision"], **look)
             right.plot([level / 255 for level in range(256)], curves["f"], **look)
@@ -70,7 +71,6 @@ def draw_curves(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
         for axes in (left, right):
             axes.grid(color="#dddddd", linewidth=0.6)
         right.legend(frameon=False, loc="lower center")
-        count = next(len(one.metrics) for one in evaluations if one.dataset == dataset)
-        figure.suptitle(f"{dataset}, {count} images", fontsize=10)
+        figure.suptitle(f"{dataset}, {len(drawn[0].metrics)} images", fontsize=10)
         written += save_figure(figure, folder / f"curves-{file_name(dataset)}")
     return written

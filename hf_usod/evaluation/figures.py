@@ -1,6 +1,6 @@
 """Pictures to look at: comparison grids, labels and hard samples over the epochs, best and worst cases."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,15 @@ import numpy as np
 from PIL import Image
 
 from ..data import by_stem
+from ..errors import DataError
 from ..labels import LabelStore
 from ..models.image_processing_usod import read_image
 from ..objectives.distilling import hard_sample_margin
-from .curves import pyplot, save_figure
-from .samples import read_map, read_mask
-from .usod_saliency.saliency_metrics import as_mask
+from .curves import pyplot
+from .pairing import need, pair, shorten
+from .reading import list_maps, read_ground_truth, read_prediction
+from .usod_saliency.reading import as_mask, unit_levels
+from .usod_saliency.saliency_metrics import METRICS
 
 CELL = 1.25  # inches, the width of a picture in a grid
 HARD_COLOUR = np.array([255, 176, 0], np.float64)
@@ -58,40 +61,63 @@ def _photo(path: Path) -> np.ndarray:
     return np.asarray(read_image(path))
 
 
+def choose(photos: Mapping[str, Path], names: Sequence[str] | None, most: int, images: Path) -> list[str]:
+    """The photos to show: those named or, evenly spread, at most `most` of all.
+
+    Args:
+        photos: by their path in `images` without suffix.
+
+    Raises:
+        FileNotFoundError: if a named one is not there, saying which are.
+    """
+    if names is None:
+        return sorted(photos)[:: max(1, len(photos) // most)][:most]
+    if missing := [name for name in names if name not in photos]:
+        raise FileNotFoundError(f"{images}: there is no {missing[0]}; there are {shorten(photos)}.")
+    return list(names)
+
+
 def compare(images: Path, maps: dict[str, Path], names: Sequence[str] | None = None, most: int = 6) -> Any:
     """A grid of photos and, beside each, its map in every folder of `maps` (ground truth, variants, other methods).
 
     Args:
-        maps: folders by heading; files are found by the photos' paths without suffix.
+        maps: folders by heading; `pairing` says which file belongs to which photo.
         names: of the photos; by default `most` of those that all folders have, evenly spread.
 
     Raises:
         FileNotFoundError: if no photo has a map in every folder, or a named one is not there.
+        DataError: naming a file that cannot be read, or does not belong to one photo alone.
     """
     photos = by_stem(images)
-    found = {heading: by_stem(folder) for heading, folder in maps.items()}
-    if names is None:
-        shared = sorted(set(photos).intersection(*found.values())) if found else sorted(photos)
-        names = shared[:: max(1, len(shared) // most)][:most]
+    files = {heading: pair(photos, list_maps(folder)) for heading, folder in maps.items()}
+    shared = {name: path for name, path in photos.items() if all(name in pairs for pairs in files.values())}
+    names = choose(shared if names is None else photos, names, most, images)
     if not names:
         raise FileNotFoundError(f"{images}: no photo has a map in each of {', '.join(map(str, maps.values()))}.")
-    if missing := [name for name in names if name not in photos]:
-        raise FileNotFoundError(f"{images}: there is no {missing[0]}.")
     columns = [Column("photo", [_photo(photos[name]) for name in names])]
-    for heading, files in found.items():
-        columns.append(Column(heading, [_levels(files[name]) if name in files else None for name in names]))
+    for heading, pairs in files.items():
+        columns.append(Column(heading, [_levels(pairs[name]) if name in pairs else None for name in names]))
     return grid(columns)
 
 
 def _levels(path: Path) -> np.ndarray:
-    """A map file as 8-bit grey levels."""
-    levels = read_map(path)
-    return (levels / 257).astype(np.uint8) if levels.dtype == np.uint16 else levels
+    """A map file as 8-bit gray levels."""
+    try:
+        return (unit_levels(read_prediction(path)) * 255).round().astype(np.uint8)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _truth(path: Path) -> np.ndarray:
     """A ground truth file as black and white."""
-    return as_mask(read_mask(path)) * np.uint8(255)
+    try:
+        return as_mask(read_ground_truth(path)) * np.uint8(255)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def label_evolution(images: Path, stages: dict[str, Path], names: Sequence[str] | None = None, most: int = 6) -> Any:
@@ -101,17 +127,17 @@ def label_evolution(images: Path, stages: dict[str, Path], names: Sequence[str] 
         stages: by heading, folders of PNGs or of a `LabelStore`, whose newest labels are shown.
 
     Raises:
-        FileNotFoundError, LabelError: see `compare` and `LabelStore`.
+        FileNotFoundError, DataError, LabelError: see `compare` and `LabelStore`.
     """
     stores = {heading: LabelStore(path) for heading, path in stages.items() if (path / "index.json").is_file()}
     photos = by_stem(images)
-    files = {heading: by_stem(path) for heading, path in stages.items() if heading not in stores}
-    known = {heading: set(store.ids) for heading, store in stores.items()} | {h: set(f) for h, f in files.items()}
-    if names is None:
-        shared = sorted(set(photos).intersection(*known.values()))
-        names = shared[:: max(1, len(shared) // most)][:most]
-    if not names or any(name not in photos or any(name not in ids for ids in known.values()) for name in names):
+    files = {heading: pair(photos, list_maps(path)) for heading, path in stages.items() if heading not in stores}
+    known = {heading: set(store.ids) for heading, store in stores.items()}
+    known |= {heading: set(pairs) for heading, pairs in files.items()}
+    shared = {name: path for name, path in photos.items() if all(name in ids for ids in known.values())}
+    if not shared or not set(names or []) <= shared.keys():
         raise FileNotFoundError(f"{images}: the photos and labels that are asked for are not all there.")
+    names = choose(shared, names, most, images)
     columns = [Column("photo", [_photo(photos[name]) for name in names])]
     for heading in stages:
         if heading in stores:
@@ -137,7 +163,7 @@ def hard_samples(photo: np.ndarray, saliency: np.ndarray, margin: float) -> np.n
     return grey.round().astype(np.uint8)
 
 
-def hard_sample_grid(photos: Sequence[np.ndarray], maps: dict[int, Sequence[np.ndarray]], num_epochs: int) -> Any:
+def hard_sample_grid(photos: Sequence[np.ndarray], maps: Mapping[int, Sequence[np.ndarray]], num_epochs: int) -> Any:
     """A grid of photos and, for each epoch in `maps`, its map over the pixels that are hard in it.
 
     Args:
@@ -147,8 +173,8 @@ def hard_sample_grid(photos: Sequence[np.ndarray], maps: dict[int, Sequence[np.n
     columns = [Column("photo", photos)]
     for epoch, saliency in maps.items():
         margin = hard_sample_margin(epoch, num_epochs)
-        overlays = [hard_samples(photo, one, margin) for photo, one in zip(photos, saliency)]
-        columns.append(Column(f"epoch {epoch}\nmap", [(one * 255).round().astype(np.uint8) for one in saliency]))
+        overlays = [hard_samples(photo, levels, margin) for photo, levels in zip(photos, saliency, strict=True)]
+        columns.append(Column(f"epoch {epoch}\nmap", [(levels * 255).round().astype(np.uint8) for levels in saliency]))
         columns.append(Column(f"p = {margin:.2f}\nhard", overlays))
     return grid(columns)
 
@@ -163,29 +189,21 @@ def extremes(
 
     Raises:
         FileNotFoundError: if a photo, mask or map of them is not there.
+        DataError: if there are fewer than two rows, or naming a file that cannot be read.
     """
-    sign = -1 if score == "mae" else 1
-    order = sorted(rows, key=lambda row: sign * float(row[score]), reverse=True)
+    lower_is_better = score in METRICS and METRICS[score].lower_is_better
+    order = sorted(rows, key=lambda row: float(row[score]), reverse=not lower_is_better)
+    if len(order) < 2:
+        raise DataError(f"There are scores of {len(order)} images; the best and the worst need two at least.")
     count = min(count, len(order) // 2)
     chosen = order[:count] + order[len(order) - count :]
     names = [str(row["id"]) for row in chosen]
+    photos = by_stem(images)
     columns = []
     for heading, folder, read in (("photo", images, _photo), ("ground truth", masks, _truth), ("map", maps, _levels)):
-        files = by_stem(folder)
-        if missing := [name for name in names if name not in files]:
-            raise FileNotFoundError(f"{folder}: there is no {missing[0]}.")
-        columns.append(Column(heading, [read(files[name]) for name in names]))
+        files = photos if heading == "photo" else list_maps(folder)
+        pairs = pair(names, files)
+        need(names, pairs, folder, heading, files)
+        columns.append(Column(heading, [read(pairs[name]) for name in names]))
     kinds = ["best"] * count + ["worst"] * count
-    return grid(columns, [f"{kind}\n{float(row[score]):.3f}" for kind, row in zip(kinds, chosen)])
-
-
-__all__ = [
-    "Column",
-    "compare",
-    "extremes",
-    "grid",
-    "hard_sample_grid",
-    "hard_samples",
-    "label_evolution",
-    "save_figure",
-]
+    return grid(columns, [f"{kind}\n{float(row[score]):.3f}" for kind, row in zip(kinds, chosen, strict=True)])

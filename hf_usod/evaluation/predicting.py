@@ -12,7 +12,7 @@ from PIL import Image
 from ..files import write_aside
 from ..models.image_processing_usod import UsodImageProcessor, read_aux, read_image
 from ..models.pipeline_usod import takes_aux
-from .samples import EvaluationSample
+from .sets import EvaluationSample
 
 FINGERPRINT_FILE = ".made-by.json"
 

@@ -2,15 +2,17 @@
 
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..errors import DataError
 from ..labels import default_num_workers
-from .samples import EvaluationSample, read_map, read_mask
+from .reading import read_ground_truth, read_prediction
+from .sets import EvaluationSample
 from .usod_saliency.saliency_metrics import ImageScores, SaliencyMetrics, score_image
 
 FEW = 16  # maps that are scored sooner than processes start
@@ -18,12 +20,27 @@ MAX_WORKERS = 16  # unless the caller says otherwise
 
 
 def _score(prediction: np.ndarray | Path, mask: Path, normalize: bool) -> ImageScores:
-    levels = read_map(prediction) if isinstance(prediction, Path) else prediction
+    levels = read_prediction(prediction) if isinstance(prediction, Path) else prediction
+    truth = read_ground_truth(mask)
     try:
-        return score_image(levels, read_mask(mask), normalize)
+        return score_image(levels, truth, normalize)
     except ValueError as error:
         name = prediction if isinstance(prediction, Path) else "prediction"
-        raise ValueError(f"{name} against {mask}: {error}") from error
+        raise DataError(f"{name} against {mask}: {error}") from error
+
+
+def _jobs(
+    samples: Sequence[EvaluationSample], predictions: Iterable[np.ndarray | Path]
+) -> Iterator[tuple[EvaluationSample, np.ndarray | Path]]:
+    """One map a sample, or an error: scores of some of them are not those of the data set."""
+    remaining = iter(predictions)
+    for number, sample in enumerate(samples):
+        try:
+            yield sample, next(remaining)
+        except StopIteration:
+            raise ValueError(f"There are {number} maps for {len(samples)} samples; one for each is expected.") from None
+    if next(remaining, None) is not None:
+        raise ValueError(f"There are more maps than the {len(samples)} samples; one for each is expected.")
 
 
 def _ignore_interrupts() -> None:
@@ -49,7 +66,7 @@ def _parallel(
 
 
 def score_maps(
-    samples: list[EvaluationSample],
+    samples: Sequence[EvaluationSample],
     predictions: Iterable[np.ndarray | Path],
     *,
     normalize: bool = False,
@@ -64,10 +81,11 @@ def score_maps(
         num_workers: processes that score; 0 scores in this one. Default: one a core, 16 at most.
 
     Raises:
-        ValueError, FileNotFoundError: naming the file that cannot be read or scored.
+        DataError, FileNotFoundError: naming the file that cannot be read or scored.
+        ValueError: if there is not one map for each sample.
     """
     workers = min(MAX_WORKERS, default_num_workers()) if num_workers is None else num_workers
-    jobs = zip(samples, predictions)
+    jobs = _jobs(samples, predictions)
     scores: Iterable[ImageScores]
     if workers == 0 or len(samples) <= FEW:
         scores = (_score(prediction, sample.mask, normalize) for sample, prediction in jobs)
@@ -75,6 +93,6 @@ def score_maps(
         scores = _parallel(jobs, workers, normalize)
     metrics = SaliencyMetrics(normalize)
     bar = tqdm(scores, label, len(samples), unit="image", disable=not progress)
-    for sample, image in zip(samples, bar):
+    for sample, image in zip(samples, bar, strict=True):
         metrics.add(image, sample.id)
     return metrics

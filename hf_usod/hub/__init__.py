@@ -1,6 +1,6 @@
 """Cards, and publishing to the Hub: a folder is built, compared with the repository, and sent in one commit."""
 
-from .cards import CARDS, EVALUATIONS, read_reports, render_card
+from .cards import CARDS, EVALUATIONS, read_measurements, render_card
 from .folders import build_adapter, build_dataset, build_metric, build_model, build_space
 from .upload import Plan, PublishError, compare, publish
 
@@ -16,6 +16,6 @@ __all__ = [
     "build_space",
     "compare",
     "publish",
-    "read_reports",
+    "read_measurements",
     "render_card",
 ]

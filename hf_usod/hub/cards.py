@@ -1,6 +1,5 @@
 """Cards: Jinja templates (`model_cards/*.md`) filled with what was measured (`results/*.json`)."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,26 +7,17 @@ from pathlib import Path
 import jinja2
 from huggingface_hub import EvalResult, ModelCard
 
+from ..evaluation import METRICS
+from ..evaluation.results import Entry, find_entries
+
 _REPOSITORY = Path(__file__).parents[2]
 CARDS = _REPOSITORY / "model_cards"
 EVALUATIONS = _REPOSITORY / "results"
-
-# The scores that `hf-usod evaluate` writes, and what they are called where people read them
-SCORES = {
-    "mae": "M",
-    "f_adaptive": "F adaptive",
-    "f_mean": "F mean",
-    "f_max": "F max",
-    "f_weighted": "F weighted",
-    "e_adaptive": "E adaptive",
-    "e_mean": "E mean",
-    "e_max": "E max",
-    "s_alpha": "S alpha",
-}
+_COLUMNS = sorted(METRICS, key=lambda key: "mfes".index(key[0]))  # all F side by side, then all E
 
 
 @dataclass(frozen=True)
-class Report:
+class Measurement:
     """Scores of a model, with or without an adapter, on a dataset."""
 
     model: str
@@ -42,44 +32,35 @@ class Report:
         return self.adapter or self.model
 
 
-def read_reports(folder: Path = EVALUATIONS) -> list[Report]:
-    """The evaluations among the JSON files in a folder: objects, or lists of them, with `model`, `dataset`,
-    `num_images` and scores; other content is not a report, and neither are scores of maps that were stretched first
-    (`normalize`). Models are known by the last part of their name.
+def read_measurements(folder: Path = EVALUATIONS) -> list[Measurement]:
+    """The evaluations among the JSON files in a folder (see `find_entries`), but for scores of maps that were stretched
+    first (`normalize`). Models are known by the last part of their name.
 
     Raises:
-        ValueError: naming a file that is no JSON.
+        DataError: naming a file that is not JSON.
     """
-    reports = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{path}: is not JSON ({error}).") from error
-        entries = content if isinstance(content, list) else [content]
-        reports += [report for entry in entries if (report := _as_report(entry, path))]
-    return reports
+    return [
+        _as_measurement(entry, path)
+        for path in sorted(folder.glob("*.json"))
+        for entry in find_entries(path)
+        if not entry.get("normalize")
+    ]
 
 
-def _as_report(entry: object, file: Path) -> Report | None:
-    if not (isinstance(entry, dict) and {"model", "dataset", "num_images"} <= entry.keys()) or entry.get("normalize"):
-        return None
-    scores = {name: entry[name] for name in SCORES if isinstance(entry.get(name), int | float)}
-    if not scores:
-        return None
+def _as_measurement(entry: Entry, file: Path) -> Measurement:
     adapter = entry.get("adapter")
-    return Report(
+    return Measurement(
         model=Path(str(entry["model"])).name,
         dataset=str(entry["dataset"]),
         num_images=int(entry["num_images"]),
-        scores=scores,
+        scores={key: entry[key] for key in _COLUMNS if isinstance(entry.get(key), int | float)},
         adapter=Path(str(adapter)).name if adapter else None,
         file=file,
     )
 
 
-def _check_for_contradictions(reports: Iterable[Report]) -> None:
-    seen: dict[tuple, Report] = {}
+def _check_for_contradictions(reports: Iterable[Measurement]) -> None:
+    seen: dict[tuple, Measurement] = {}
     for report in reports:
         other = seen.setdefault((report.model, report.adapter, report.dataset), report)
         if other != report:
@@ -89,7 +70,7 @@ def _check_for_contradictions(reports: Iterable[Report]) -> None:
             )
 
 
-def model_index(reports: Iterable[Report]) -> list[EvalResult]:
+def model_index(reports: Iterable[Measurement]) -> list[EvalResult]:
     """The reports as the Hub's metadata wants them."""
     return [
         EvalResult(
@@ -99,7 +80,7 @@ def model_index(reports: Iterable[Report]) -> list[EvalResult]:
             dataset_name=report.dataset,
             dataset_args={"num_images": report.num_images},
             metric_type=name,
-            metric_name=SCORES[name],
+            metric_name=METRICS[name].heading,
             metric_value=round(value, 4),
         )
         for report in reports
@@ -140,7 +121,7 @@ def render_card(
     examples: Iterable[str] = (),
     picture: str | None = None,
     failures: Iterable[str] = (),
-    reports: Iterable[Report] | None = None,
+    reports: Iterable[Measurement] | None = None,
 ) -> str:
     """The card of a model or an adapter.
 
@@ -157,7 +138,7 @@ def render_card(
         ValueError: naming the file, if the template is broken or two evaluations contradict each other.
     """
     name = source.stem
-    reports = list(read_reports() if reports is None else reports)
+    reports = list(read_measurements() if reports is None else reports)
     own = [report for report in reports if report.subject == name]
     datasets = {report.dataset for report in own}
     before = [r for r in reports if base and not r.adapter and r.model == Path(base).name and r.dataset in datasets]
@@ -171,7 +152,7 @@ def render_card(
         picture=picture,
         failures=list(failures),
         rows=sorted(before + own, key=lambda report: report.dataset),
-        scores=SCORES,
+        scores={key: METRICS[key].heading for key in _COLUMNS},
     )
     if base and "/" in base:
         card.data["base_model"] = base

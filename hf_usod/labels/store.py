@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..errors import LabelError
-from ..files import write_aside, write_folder_aside
+from ..files import write_folder_aside
 
 LEVELS = 65535  # of 16 bits: fine enough that hundreds of small updates lose nothing
 INDEX_FILE = "index.json"
@@ -273,17 +273,3 @@ class LabelStore:
         """Waits until all labels are on the disk."""
         self._labels.flush()
         self._versions.flush()
-
-    def export(self, directory: str | Path, progress: bool = True) -> None:
-        """Writes the newest labels as 8-bit PNGs, `<id>.png`, in a new folder.
-
-        Raises:
-            FileExistsError: if the folder exists.
-        """
-
-        def write(aside: Path) -> None:
-            for index, name in enumerate(tqdm(self.ids, "labels", unit="label", disable=not progress)):
-                levels = (self.latest(index) * 255).round().astype(np.uint8)
-                write_aside(aside / f"{name}.png", Image.fromarray(levels).save)
-
-        write_folder_aside(Path(directory), write)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from hf_usod import UsodAdapterConfig, UsodImageProcessor, UsodSceConfig, UsodSceModel, UsodSdConfig, UsodSdModel
 from hf_usod.cli import main
+from hf_usod.data import by_stem
 from hf_usod.evaluation import METRICS, SaliencyMetrics
-from hf_usod.evaluation.samples import by_stem
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_a_task_and_the_sets_that_are_not_there(data, model, tmp_path, capsys):
         ("--task rgb", "needs --root"),
         ("--task rgb --root . --images {data}/RGB", "not both"),
         ("--task none --root {data}", "No task is called 'none'"),
-        ("--predictions {data}/RGB --masks {data}/GT", "is in colour"),
+        ("--predictions {data}/RGB --masks {data}/GT", "is in color"),
         ("--predictions {data}/maps/a --masks {data}/GT", "no map for 4 of 4: a/0, a/2, b/1, b/3"),
         ("--images {data}/RGB --masks {data}/GT --partial", "is for --predictions"),
     ],

@@ -1,10 +1,8 @@
 """The five tasks' data sets: found in the community's layouts, opened lazily, and without ground truth for training."""
 
-import csv
 import shutil
 import sys
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,10 @@ from datasets import concatenate_datasets
 from datasets.distributed import split_dataset_by_node
 from PIL import Image
 
-from hf_usod.data import TASKS, EpochSampler, TaskBatchSampler, find_datasets, open_hub, open_task, task_samples
-from hf_usod.data.tasks import labelled_samples
+from hf_usod.data import TASKS, find_datasets, open_task, task_samples
+from hf_usod.evaluation import task_sets
+
+MASKS = {"video": "Annotations"}  # GT elsewhere
 
 
 def write(path: Path, value: int = 0, mode: str = "RGB") -> None:
@@ -28,9 +28,9 @@ def root(tmp_path) -> Path:
     for task, layout in TASKS.items():
         for name in (layout.train[0], layout.test[0]):
             stems = ("bear/01", "bear/02", "boat/01") if task == "video" else ("a", "b", "c")
-            for place, (stem, suffix) in enumerate(zip(stems, ("jpg", "png", "bmp"))):
+            for place, (stem, suffix) in enumerate(zip(stems, ("jpg", "png", "bmp"), strict=True)):
                 write(tmp_path / name / layout.images / f"{stem}.{suffix}", 10 * place)
-                write(tmp_path / name / layout.masks / f"{stem}.png", 255, "L")
+                write(tmp_path / name / MASKS.get(task, "GT") / f"{stem}.png", 255, "L")
                 if layout.aux and place != 1:
                     write(tmp_path / name / layout.aux / f"{stem}.png", 7, "L")
     return tmp_path
@@ -57,16 +57,6 @@ def test_open_for_training(root, task):
     assert [row["aux"] is None for row in rows] == ([False, True, False] if TASKS[task].aux else [True] * 3)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_open_for_evaluation(root, task):
-    dataset = open_task(task, root, evaluation=True)
-    assert dataset.column_names == ["image", "aux", "id", "mask"]
-    assert dataset["id"][0].startswith(TASKS[task].test[0])
-    assert all(row["mask"].mode == "L" and row["mask"].getpixel((0, 0)) == 255 for row in dataset)
-    found = labelled_samples(task, root)
-    assert [sample.mask.parts[-1 - sample.id.count("/") :][0] for sample in found] == [TASKS[task].masks] * 3
-
-
 _touched: list[str] | None = None
 
 
@@ -90,7 +80,7 @@ def _paths_touched(action) -> list[str]:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_training_never_touches_ground_truth(root, task):
-    folder = root / TASKS[task].train[0] / TASKS[task].masks
+    folder = root / TASKS[task].train[0] / MASKS.get(task, "GT")
 
     def train():
         list(open_task(task, root))
@@ -99,7 +89,7 @@ def test_training_never_touches_ground_truth(root, task):
     touched = _paths_touched(train)
     assert any(str(folder.parent / TASKS[task].images) in path for path in touched)
     assert not [path for path in touched if str(folder) in path]
-    evaluated = _paths_touched(lambda: open_task(task, root, split="train", evaluation=True))
+    evaluated = _paths_touched(lambda: task_sets(task, root, [TASKS[task].train[0]]))
     assert [path for path in evaluated if str(folder) in path]
     shutil.rmtree(folder)
     assert len(open_task(task, root)) == 3
@@ -119,25 +109,14 @@ def test_sixteen_bit_maps_keep_their_depth(root):
     assert np.asarray(open_task("rgbd", root)[0]["aux"]).max() == 2345
 
 
-def test_frames_without_annotation_are_left_out_of_evaluation(root):
-    (root / "DAVSOD" / "Annotations" / "bear" / "02.png").unlink()
-    assert [s.id for s in labelled_samples("video", root, ["DAVSOD"])] == ["DAVSOD/bear/01", "DAVSOD/boat/01"]
-    assert len(task_samples("video", root, ["DAVSOD"])) == 3
-
-
-def test_images_without_mask_are_an_error_elsewhere(root):
-    (root / "DUT-O" / "GT" / "b.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"DUT-O/GT: no ground truth for 1 of 3 images: DUT-O/b"):
-        open_task("rgb", root, evaluation=True)
-
-
 def test_data_sets_of_any_name_and_place(root):
     (root / "mine").mkdir()
     shutil.move(root / "VT5000-TR", root / "mine" / "dev")
     assert [s.id for s in task_samples("rgbt", root, ["mine/dev"])] == [f"mine/dev/{stem}" for stem in "abc"]
     both = task_samples("rgbt", root, ["VT5000", "mine/dev"])
     assert len(both) == 6 == len({sample.id for sample in both})
-    assert len(labelled_samples("rgbt", root, ["mine/dev"])) == 3
+    (dataset,), missing = task_sets("rgbt", root, ["mine/dev"])
+    assert (dataset.name, len(dataset.samples), missing) == ("mine/dev", 3, [])
 
 
 def test_a_missing_folder_of_maps_is_said(root, caplog):
@@ -182,51 +161,3 @@ def test_joint_streamed_and_sharded(root):
     for dataset in (joint, joint.to_iterable_dataset(num_shards=2)):
         parts = [[row["id"] for row in split_dataset_by_node(dataset, rank, 2)] for rank in range(2)]
         assert sorted(parts[0] + parts[1]) == sorted(joint["id"]) and all(len(part) > 3 for part in parts)
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_image_folders_as_the_hub_has_them(root, tmp_path, streaming):
-    folder = tmp_path / "hub"
-    shutil.copytree(root / "RGBD-TR", folder)
-    with open(folder / "metadata.csv", "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image_file_name", "aux_file_name", "mask_file_name", "id"])
-        rows.writerows([f"RGB/{n}", f"depth/{n[0]}.png", f"GT/{n[0]}.png", n[0]] for n in ("a.jpg", "c.bmp"))
-    options = {"streaming": streaming, "cache_dir": str(tmp_path / "cache")}
-    training = list(open_hub(str(folder), **options))
-    assert [sorted(row) for row in training] == [["aux", "id", "image"]] * 2
-    assert training[0]["aux"].size == (8, 6)
-    evaluation = list(open_hub(str(folder), evaluation=True, **options))
-    assert sorted(evaluation[0]) == ["aux", "id", "image", "mask"]
-    (folder / "metadata.csv").unlink()
-    with pytest.raises(ValueError, match="has no column mask"):
-        open_hub(str(folder), evaluation=True, **options)
-
-
-TASK_OF = ["rgb"] * 21 + ["rgbd"] * 10 + ["rgbt"] * 4
-
-
-def test_batches_of_one_task():
-    sampler = TaskBatchSampler(TASK_OF, batch_size=4, seed=0)
-    order = [TASK_OF[index] for index, _ in sampler]
-    batches = [order[start : start + 4] for start in range(0, len(order), 4)]
-    whole = 21 // 4 + 10 // 4 + 4 // 4
-    assert all(len(set(batch)) == 1 for batch in batches[:whole])
-    assert Counter(batch[0] for batch in batches[:whole]) == {"rgb": 5, "rgbd": 2, "rgbt": 1}
-    assert any(a[0] != b[0] for a, b in pairwise(batches[:4]))  # tasks are mixed over an epoch
-
-
-def test_task_batches_keep_what_epochs_promise():
-    def epoch(number, seen=0, seed=0):
-        sampler = TaskBatchSampler(TASK_OF, 4, seed)
-        sampler.start_epoch(number, seen)
-        return list(sampler)
-
-    first = epoch(1)
-    assert sorted(index for index, _ in first) == list(range(len(TASK_OF)))
-    assert len(TaskBatchSampler(TASK_OF, 4, 0)) == len(TASK_OF)
-    assert {flipped for _, flipped in first} == {True, False}
-    assert epoch(1) == first != epoch(2)
-    assert epoch(1, seed=1) != first
-    assert epoch(1, seen=9) == first[9:]
-    assert isinstance(TaskBatchSampler(TASK_OF, 4, 0), EpochSampler)

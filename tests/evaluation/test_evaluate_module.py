@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import hf_usod.evaluation
 from hf_usod.evaluation import METRICS, SaliencyMetrics, score_image
@@ -68,7 +69,7 @@ def test_the_space_shows_the_scores(monkeypatch):
     import app
 
     (one, _), (mask, _) = examples()
-    rows = app.score(one, mask * np.uint8(255), False)
+    rows = app.score(Image.fromarray(one), Image.fromarray(mask * np.uint8(255)), False)
     scores = score_image(one, mask)
     assert [row[0] for row in rows] == list(METRICS)
     shown = {name: value for name, value, _ in rows}

@@ -1,8 +1,6 @@
 """Figures show what they say they show."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +8,11 @@ from PIL import Image
 
 pytest.importorskip("matplotlib", reason="pip install 'hf_usod[figures]'")
 
+from hf_usod.cli import main
 from hf_usod.evaluation import map_samples, score_maps
 from hf_usod.evaluation.curves import save_figure
 from hf_usod.evaluation.figures import HARD_COLOUR, compare, extremes, hard_sample_grid, hard_samples, label_evolution
 from hf_usod.labels import LabelStore
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "figures.py"
 
 
 def pictures(figure):
@@ -75,25 +72,21 @@ def test_best_and_worst_cases(data):
         assert labels[0].startswith("best") and labels[1].startswith("worst")
 
 
-def script(monkeypatch, *words):
-    """Runs scripts/figures.py in this process; returns its exit status."""
-    specification = importlib.util.spec_from_file_location("figures_script", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    monkeypatch.setattr("sys.argv", ["figures.py", *map(str, words)])
-    return module.main()
+def draw(*words):
+    """Runs `hf-usod figure` in this process; returns its exit status."""
+    return main(["figure", *map(str, words)])
 
 
-def test_the_script(data, tmp_path, monkeypatch, capsys):
+def test_the_command(data, tmp_path, capsys):
     words = ["compare", "--images", data / "RGB", "--output", tmp_path / "out", "--maps"]
-    assert script(monkeypatch, *words, f"mask={data / 'GT'}") == 0
+    assert draw(*words, f"mask={data / 'GT'}") == 0
     assert (tmp_path / "out.png").exists() and (tmp_path / "out.pdf").exists()
-    assert script(monkeypatch, *words, f"mask={data / 'nowhere'}") == 1
+    assert draw(*words, f"mask={data / 'nowhere'}") == 1
     assert "no such folder" in capsys.readouterr().err
 
 
-def test_hard_samples_need_kept_epochs(data, tmp_path, monkeypatch, capsys):
+def test_hard_samples_need_kept_epochs(data, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/arguments.json").write_text(json.dumps({"num_epochs": 3}))
     words = ["hard", "--images", data / "RGB", "--run", tmp_path / "run", "--output", tmp_path / "out"]
-    assert script(monkeypatch, *words) == 1 and "--keep_epochs" in capsys.readouterr().err
+    assert draw(*words) == 1 and "--keep_epochs" in capsys.readouterr().err

@@ -8,7 +8,8 @@ import pytest
 
 from hf_usod.evaluation import METRICS, Evaluation, SaliencyMetrics
 from hf_usod.evaluation.published import PUBLISHED, PublishedScores, published_scores, source
-from hf_usod.evaluation.report import entries_of, latex_table, markdown_table, read_entries, write_report
+from hf_usod.evaluation.report import latex_table, markdown_table, write_report
+from hf_usod.evaluation.results import entries_of, read_entries
 
 
 def evaluation(model, dataset, **options):

@@ -7,8 +7,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 import hf_usod
-from hf_usod.hub import CARDS, read_reports, render_card
-from hf_usod.hub.cards import SCORES, Report, render_template
+from hf_usod.evaluation import METRICS
+from hf_usod.hub import CARDS, read_measurements, render_card
+from hf_usod.hub.cards import Measurement, render_template
 
 SOURCES = sorted(path for path in CARDS.glob("*.md") if path.stem != "pseudo-labels")
 ADAPTERS = {"usod-rsi-lite", "usod-steel-lite", "usod-video-lite"}
@@ -16,7 +17,7 @@ SECTIONS = ["In which sense it is label-free", "How to use it", "Training", "Res
 
 
 def report(model, dataset="SOME-dev", mae=0.1234567, **kwargs):
-    return Report(model=model, dataset=dataset, num_images=50, scores={"mae": mae, "f_adaptive": 0.75}, **kwargs)
+    return Measurement(model=model, dataset=dataset, num_images=50, scores={"mae": mae, "f_adaptive": 0.75}, **kwargs)
 
 
 def base_of(source):
@@ -86,20 +87,21 @@ def test_reading_reports(tmp_path):
     stretched = {**one, "dataset": "C", "normalize": True}
     (tmp_path / "b.json").write_text(json.dumps([one, adapted, stretched]))
     (tmp_path / "speed.json").write_text(json.dumps({"model": "usod-rgb", "seconds": 3}))
-    expected = Report("usod-rgb", "A", 5, scores)
-    assert read_reports(tmp_path) == [expected, expected, Report("usod-rgb", "B", 5, scores, adapter="usod-rsi-lite")]
-    render_card(CARDS / "usod-rgb.md", reports=read_reports(tmp_path))
+    expected = Measurement("usod-rgb", "A", 5, scores)
+    with_adapter = Measurement("usod-rgb", "B", 5, scores, adapter="usod-rsi-lite")
+    assert read_measurements(tmp_path) == [expected, expected, with_adapter]
+    render_card(CARDS / "usod-rgb.md", reports=read_measurements(tmp_path))
     (tmp_path / "c.json").write_text(json.dumps({**one, "mae": 0.2}))
     with pytest.raises(ValueError, match=r"c\.json and .*a\.json: both score usod-rgb on A, differently"):
-        render_card(CARDS / "usod-rgb.md", reports=read_reports(tmp_path))
+        render_card(CARDS / "usod-rgb.md", reports=read_measurements(tmp_path))
     (tmp_path / "c.json").write_text("{")
     with pytest.raises(ValueError, match=r"c\.json: is not JSON"):
-        read_reports(tmp_path)
+        read_measurements(tmp_path)
 
 
 def test_the_repositorys_reports_have_known_scores():
-    assert read_reports()
-    assert all(set(report.scores) == set(SCORES) for report in read_reports())
+    assert read_measurements()
+    assert all(set(report.scores) == set(METRICS) for report in read_measurements())
 
 
 def test_a_broken_template_is_named(tmp_path):

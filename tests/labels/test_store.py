@@ -193,21 +193,9 @@ def test_initial_files_are_not_touched(tmp_path):
     store = LabelStore.create(tmp_path / "labels", IDS, SIZE, lambda name: read_label(files[name]), progress=False)
     for epoch in (1, 2, 3):
         store.write(range(4), epoch, filled(0.3, 4))
-    store.export(tmp_path / "export", progress=False)
     store.flush()
     after = {path: (hashlib.sha256(path.read_bytes()).digest(), path.stat().st_mtime_ns) for path in files.values()}
     assert after == before
-
-
-def test_export(store, tmp_path):
-    store.write([1], 1, filled(0.6))
-    store.export(tmp_path / "out", progress=False)
-    files = {str(p.relative_to(tmp_path / "out")): p for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    assert sorted(files) == sorted(f"{name}.png" for name in IDS)
-    for index, name in enumerate(IDS):
-        np.testing.assert_allclose(read_label(files[f"{name}.png"]), store.latest(index), atol=0.5 / 255 + 1e-6)
-    with pytest.raises(FileExistsError, match="out: exists"):
-        store.export(tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,29 @@
 """The Space of the metric: scores one saliency map against its ground truth."""
 
 import gradio as gr
-import numpy as np
-from saliency_metrics import METRICS, score_image
-
-MAXIMA = {"f_max": "f", "e_max": "e"}
-CURVES = ("precision", "recall", "f", "e")
+from PIL import Image
+from reading import map_levels, mask_levels
+from saliency_metrics import METRICS, SaliencyMetrics
 
 
-def score(prediction: np.ndarray | None, reference: np.ndarray | None, normalize: bool) -> list[list[str]]:
-    """Rows of (name, score, meaning) for two 8-bit greyscale images."""
+def score(prediction: Image.Image | None, reference: Image.Image | None, normalize: bool) -> list[list[str]]:
+    """Rows of (name, score, meaning) for two pictures."""
     if prediction is None or reference is None:
         raise gr.Error("Bring both a saliency map and its ground truth.")
-    image = score_image(prediction, reference, normalize)
-    curves = dict(zip(CURVES, image.curves))
-    values = {**image.scores, **{name: float(curves[curve].max()) for name, curve in MAXIMA.items()}}
-    return [[name, f"{values[name]:.4f}", meaning] for name, meaning in METRICS.items()]
+    metrics = SaliencyMetrics(normalize)
+    try:
+        metrics.step(map_levels(prediction), mask_levels(reference))
+        metrics.check_scale()
+    except ValueError as error:
+        raise gr.Error(str(error)) from error
+    return [[name, f"{value:.4f}", METRICS[name].meaning] for name, value in metrics.results().items()]
 
 
 demo = gr.Interface(
     score,
     [
-        gr.Image(label="saliency map", image_mode="L"),
-        gr.Image(label="ground truth", image_mode="L"),
+        gr.Image(label="saliency map", type="pil", image_mode=None),
+        gr.Image(label="ground truth", type="pil", image_mode=None),
         gr.Checkbox(label="stretch the map to the full range first (PySODMetrics' default)"),
     ],
     gr.Dataframe(headers=["score", "value", "what it is"], label="scores"),

@@ -1,15 +1,16 @@
 """Saliency metrics: PySODMetrics' definitions, one reading of the inputs, each score named by its variant.
 
-This file stands alone (numpy, Pillow, SciPy and PySODMetrics): the `evaluate` module in this folder is published with
-it. With `normalize=True` every score equals PySODMetrics 1.6's defaults to 1e-9 (tests), but for what is said here.
+This file and `reading` stand alone (numpy, Pillow, SciPy and PySODMetrics): the `evaluate` module in this folder is
+published with them. With `normalize=True` every score equals PySODMetrics 1.6's defaults to 1e-9 (tests), but for what
+is said here.
 
 Reading of the inputs:
 
 - A prediction of another size is resized to its ground truth, bilinearly, in 8 bits; PySODMetrics refuses it.
 - Predictions are 8-bit levels k/255 and not stretched. PySODMetrics stretches each to [0, 1] by default, which changes
   every score of a map that never reaches black or white; `normalize=True` does the same.
-- A ground truth of grey levels is cut at half of its range: the object is above 127.5, where PySODMetrics has it above
-  128. A mask of integers 0 and 1 means just that; PySODMetrics takes it for empty.
+- A ground truth of gray levels is cut at half of its range: the object is above 127.5, where PySODMetrics has it above
+  128. One of two levels, as 0 and 1, means just that; PySODMetrics takes it for empty. See `as_mask`.
 
 Cases in which a definition has nothing to measure:
 
@@ -33,73 +34,63 @@ from PIL import Image
 from py_sod_metrics import FmeasureHandler, Smeasure
 from scipy.ndimage import correlate1d, distance_transform_edt
 
+if __package__:
+    from .reading import as_mask, fit, unit_levels
+else:  # in the Space, where the app lies beside it and there is no package
+    from reading import as_mask, fit, unit_levels  # type: ignore[no-redef]
+
 F_BETA_SQUARED = 0.3
 NUM_THRESHOLDS = 256
 
+
+@dataclass(frozen=True)
+class Metric:
+    """What there is to say of a score; whatever shows it takes it from here."""
+
+    key: str  # in results and files
+    heading: str  # in tables
+    symbol: str  # in LaTeX, without dollars
+    meaning: str
+    lower_is_better: bool = False
+    range: tuple[float, float] = (0.0, 1.0)  # E of N pixels reaches N / (N - 1), see above
+
+    @property
+    def column(self) -> str:
+        """The heading, with an arrow where lower is better."""
+        return f"{self.heading} ↓" if self.lower_is_better else self.heading
+
+    @property
+    def latex(self) -> str:
+        """The heading in LaTeX, with an arrow to where it is better."""
+        return f"${self.symbol}\\{'down' if self.lower_is_better else 'up'}arrow$"
+
+
+_ADAPTIVE = "at the threshold min(2 mean(S), 1), mean over images"
+_WEIGHTED = "weighted F (Margolin et al. 2014), beta = 1, mean over images"
+_MEAN, _MAX = "mean over 256 thresholds and images", "highest of the mean curve over 256 thresholds"
 METRICS = {
-    "mae": "mean absolute error; lower is better",
-    "f_adaptive": "F, beta^2 = 0.3, at the threshold min(2 mean(S), 1), mean over images: the papers' average F",
-    "f_mean": "F, mean over 256 thresholds and images",
-    "f_max": "F, highest of the mean curve over 256 thresholds",
-    "e_adaptive": "enhanced alignment at the threshold min(2 mean(S), 1), mean over images",
-    "e_mean": "enhanced alignment, mean over 256 thresholds and images",
-    "e_max": "enhanced alignment, highest of the mean curve over 256 thresholds",
-    "s_alpha": "structure measure, alpha = 0.5, mean over images",
-    "f_weighted": "weighted F (Margolin et al. 2014), beta = 1, mean over images",
+    metric.key: metric
+    for metric in (
+        Metric("mae", "M", "M", "mean absolute error; lower is better", lower_is_better=True),
+        Metric(
+            "f_adaptive",
+            "F adaptive",
+            r"F_\beta^{\mathrm{adp}}",
+            f"F, beta^2 = 0.3, {_ADAPTIVE}: the papers' average F",
+        ),
+        Metric("f_mean", "F mean", r"F_\beta^{\mathrm{mean}}", f"F, {_MEAN}"),
+        Metric("f_max", "F max", r"F_\beta^{\mathrm{max}}", f"F, {_MAX}"),
+        Metric("e_adaptive", "E adaptive", r"E_\xi^{\mathrm{adp}}", f"enhanced alignment {_ADAPTIVE}"),
+        Metric("e_mean", "E mean", r"E_\xi^{\mathrm{mean}}", f"enhanced alignment, {_MEAN}"),
+        Metric("e_max", "E max", r"E_\xi^{\mathrm{max}}", f"enhanced alignment, {_MAX}"),
+        Metric("s_alpha", "S alpha", r"S_\alpha", "structure measure, alpha = 0.5, mean over images"),
+        Metric(
+            "f_weighted", "F weighted", r"F_\beta^w", "weighted F (Margolin et al. 2014), beta = 1, mean over images"
+        ),
+    )
 }
 CURVES = ("precision", "recall", "f", "e")
 _EPSILON = np.spacing(1)
-
-
-def as_saliency(pred: np.ndarray | Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """A prediction as float64 levels k/255 of shape `size` (height, width).
-
-    Args:
-        pred: `(H, W)`; bool, 8-bit, 16-bit or float in [0, 1]. Resized bilinearly if its size differs.
-
-    Raises:
-        ValueError: for other shapes, types or ranges.
-    """
-    array = np.asarray(pred)
-    if array.ndim != 2:
-        raise ValueError(f"A saliency map is (H, W), got {array.shape}.")
-    if array.dtype == bool:
-        array = array * np.uint8(255)
-    elif np.issubdtype(array.dtype, np.floating):
-        if not (array.min() >= 0 and array.max() <= 1):  # nan is in no range
-            raise ValueError(f"Float saliency is in [0, 1], got {array.min():.4g}..{array.max():.4g}.")
-        array = (array * 255).round().astype(np.uint8)
-    elif array.dtype != np.uint8:
-        if array.min() < 0 or array.max() > 65535:
-            raise ValueError(f"Integer saliency is in 0..255 or 0..65535, got {array.min()}..{array.max()}.")
-        deep = array.dtype == np.uint16 or array.max() > 255
-        array = (array / 257 if deep else array).round().astype(np.uint8)
-    if array.shape != size:
-        array = np.asarray(Image.fromarray(array).resize(size[::-1], Image.Resampling.BILINEAR))
-    return array / 255.0
-
-
-def as_mask(gt: np.ndarray | Image.Image) -> np.ndarray:
-    """A ground truth `(H, W)` as bool: above half of its range; 0/1 integers and bool as they are.
-
-    Raises:
-        ValueError: for other shapes or ranges.
-    """
-    array = np.asarray(gt)
-    if array.ndim != 2:
-        raise ValueError(f"A ground truth is (H, W), got {array.shape}.")
-    if array.dtype == bool:
-        return array
-    low, high = array.min(), array.max()
-    if np.issubdtype(array.dtype, np.floating):
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"A float ground truth is in [0, 1], got {low:.4g}..{high:.4g}.")
-        return array > 0.5
-    if low < 0 or high > 65535:
-        raise ValueError(f"An integer ground truth is in 0..255 or 0..65535, got {low}..{high}.")
-    if high <= 1:
-        return array == 1
-    return array > (32767.5 if high > 255 else 127.5)
 
 
 @dataclass(frozen=True)
@@ -110,11 +101,13 @@ class ImageScores:
         scores: by the names of `METRICS`, without the maxima, which are those of a data set.
         curves: `(4, 256)`, the `CURVES` at thresholds k/255, k = 0..255.
         foreground: share of object pixels in the ground truth.
+        peak: the highest level of the prediction, in [0, 1], before it is rounded, resized or stretched.
     """
 
     scores: dict[str, float]
     curves: np.ndarray
     foreground: float
+    peak: float
 
 
 class _Structure(Smeasure):
@@ -173,7 +166,8 @@ def _weighted_f(error: np.ndarray, mask: np.ndarray) -> float:
 def score_image(pred: np.ndarray | Image.Image, gt: np.ndarray | Image.Image, normalize: bool = False) -> ImageScores:
     """All scores of one prediction. Arguments and errors as for `SaliencyMetrics.step`."""
     mask = as_mask(gt)
-    saliency = as_saliency(pred, mask.shape)
+    unit = unit_levels(pred)
+    saliency = fit(unit, mask.shape)
     if normalize and saliency.max() != saliency.min():
         saliency = (saliency - saliency.min()) / (saliency.max() - saliency.min())
     levels = (saliency * 255).astype(np.uint8)  # exact for k/255; truncated where stretched, as PySODMetrics does
@@ -198,7 +192,8 @@ def score_image(pred: np.ndarray | Image.Image, gt: np.ndarray | Image.Image, no
         "s_alpha": _structure.cal_sm(saliency, mask),
         "f_weighted": _weighted_f(error, mask),
     }
-    return ImageScores({name: float(value) for name, value in scores.items()}, curves, num_object / size)
+    values = {name: float(value) for name, value in scores.items()}
+    return ImageScores(values, curves, num_object / size, float(unit.max()))
 
 
 class SaliencyMetrics:
@@ -239,7 +234,7 @@ class SaliencyMetrics:
 
     def add(self, image: ImageScores, id: str = "") -> None:
         """Adds the scores of one image, from `score_image`."""
-        self.rows.append({"id": id, **image.scores, "foreground": image.foreground})
+        self.rows.append({"id": id, **image.scores, "foreground": image.foreground, "peak": image.peak})
         self._curve_sums += image.curves
 
     def merge(self, other: SaliencyMetrics) -> SaliencyMetrics:
@@ -255,6 +250,23 @@ class SaliencyMetrics:
         """Images whose ground truth has no object: their F is 0 whatever is predicted."""
         return sum(row["foreground"] == 0 for row in self.rows)
 
+    @property
+    def peak(self) -> float:
+        """The highest level of all predictions, in [0, 1]; 0 without images."""
+        return max((float(row["peak"]) for row in self.rows), default=0.0)
+
+    def check_scale(self) -> None:
+        """Refuses pictures of maps that were saved as 0 and 1, or 8-bit levels in 16 bits: they are nearly black.
+
+        Raises:
+            ValueError: if not all are black and yet none goes above level 1 of 255.
+        """
+        if 0 < self.peak <= 1 / 255:
+            raise ValueError(
+                f"none of the {len(self.rows)} maps goes above level {self.peak * 255:.3g} of 255: they read as black. "
+                "If they mean 0 and 1, or are 8-bit levels in 16-bit files, save them as 8-bit levels 0..255."
+            )
+
     def curves(self) -> dict[str, np.ndarray]:
         """Mean `precision`, `recall`, `f` and `e` at the 256 thresholds k/255, ascending; `(256,)` each.
 
@@ -263,7 +275,7 @@ class SaliencyMetrics:
         """
         if not self.rows:
             raise ValueError("There are no scores: no image was added.")
-        return dict(zip(CURVES, self._curve_sums / len(self.rows)))
+        return dict(zip(CURVES, self._curve_sums / len(self.rows), strict=True))
 
     def results(self) -> dict[str, float]:
         """The scores so far, by the names of `METRICS`: `mae` (lower is better) and, all higher is better, F with

@@ -1,9 +1,12 @@
 """`evaluate.load("usod_saliency")`: the metrics of salient object detection, each named by its variant."""
 
+from collections.abc import Sequence
+
 import datasets
 import evaluate
 import numpy as np
 
+from .reading import map_levels, mask_levels
 from .saliency_metrics import METRICS, SaliencyMetrics
 
 _DESCRIPTION = (
@@ -18,7 +21,7 @@ _KWARGS = "\n".join(
         "    references: ground truths (H, W), object above half of the range; or images.",
         "    normalize: stretch each map to the full range first, as PySODMetrics does by default (default: False).",
         "Returns:",
-        *(f"    {name}: {meaning}." for name, meaning in METRICS.items()),
+        *(f"    {name}: {metric.meaning}." for name, metric in METRICS.items()),
     ]
 )
 
@@ -33,13 +36,6 @@ _CITATION = """\
 
 def _grid() -> datasets.Sequence:
     return datasets.Sequence(datasets.Sequence(datasets.Value("float32")))
-
-
-def _levels(value) -> np.ndarray:
-    """A map as the metrics read it. Images are read as grey levels."""
-    if hasattr(value, "convert"):
-        return np.asarray(value if value.mode.startswith(("I", "F")) else value.convert("L"))
-    return np.asarray(value)
 
 
 class UsodSaliency(evaluate.Metric):
@@ -57,8 +53,17 @@ class UsodSaliency(evaluate.Metric):
             reference_urls=["https://github.com/lartpang/PySODMetrics"],
         )
 
-    def _compute(self, predictions, references, normalize: bool = False) -> dict[str, float]:
+    def _compute(self, predictions: Sequence, references: Sequence, normalize: bool = False) -> dict[str, float]:
         metrics = SaliencyMetrics(normalize)
-        for prediction, reference in zip(predictions, references):
-            metrics.step(_levels(prediction), _levels(reference))
+        pictures = False
+        for number, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
+            try:
+                if hasattr(prediction, "convert"):  # a PIL image; grids are of floats
+                    pictures = True
+                    prediction, reference = map_levels(prediction), mask_levels(reference)
+                metrics.step(np.asarray(prediction), np.asarray(reference))
+            except ValueError as error:
+                raise ValueError(f"pair {number}: {error}") from error
+        if pictures:
+            metrics.check_scale()
         return metrics.results()

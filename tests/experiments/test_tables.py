@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hf_usod.errors import TableError
 from hf_usod.evaluation import METRICS
-from hf_usod.evaluation.tables import (
-    TableError,
+from hf_usod.experiments import (
     describe_missing,
     fill_table,
     missing_sets,

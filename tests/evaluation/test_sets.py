@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hf_usod.evaluation import SaliencyMetrics, folder_samples, map_samples, score_maps
-from hf_usod.evaluation.samples import read_map, read_mask
+from hf_usod.evaluation.reading import read_ground_truth, read_prediction
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (8, 10)).astype(np.uint8)
 MASK = LEVELS > 127
@@ -68,7 +68,7 @@ def cutout(opacity):
 def test_maps_in_any_form(tmp_path, picture):
     picture.save(tmp_path / "map.png")
     metrics = SaliencyMetrics()
-    metrics.step(read_map(tmp_path / "map.png"), LEVELS)
+    metrics.step(read_prediction(tmp_path / "map.png"), LEVELS)
     expected = SaliencyMetrics()
     expected.step(LEVELS, LEVELS)
     assert metrics.results() == expected.results()
@@ -96,7 +96,7 @@ def test_masks_in_any_form(tmp_path, picture):
     picture.save(tmp_path / "mask.png")
     expected, metrics = SaliencyMetrics(), SaliencyMetrics()
     expected.step(LEVELS, MASK)
-    metrics.step(LEVELS, read_mask(tmp_path / "mask.png"))
+    metrics.step(LEVELS, read_ground_truth(tmp_path / "mask.png"))
     assert metrics.results() == expected.results()
 
 
@@ -104,16 +104,16 @@ def test_unusable_files_are_named(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     cutout(np.full((8, 10), 255, np.uint8)).save(tmp_path / "photo.png")
     with pytest.raises(ValueError, match=r"bad\.png: cannot be read"):
-        read_mask(tmp_path / "bad.png")
-    with pytest.raises(ValueError, match=r"photo\.png: is in colour"):
-        read_map(tmp_path / "photo.png")
+        read_ground_truth(tmp_path / "bad.png")
+    with pytest.raises(ValueError, match=r"photo\.png: is in color"):
+        read_prediction(tmp_path / "photo.png")
 
 
 def test_processes_give_the_same_scores(data, monkeypatch):
     samples, maps = map_samples(data / "maps", data / "GT")
     alone = score_maps(samples, maps, num_workers=0, progress=False)
     monkeypatch.setattr("hf_usod.evaluation.scoring.FEW", 0)
-    for predictions in (maps, (read_map(path) for path in maps)):
+    for predictions in (maps, (read_prediction(path) for path in maps)):
         together = score_maps(samples, predictions, num_workers=2, progress=False)
         assert together.rows == alone.rows and together.results() == alone.results()
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import by_stem
+from ..evaluation import EvaluationSample
+from ..evaluation.pairing import need, pair
+from ..evaluation.reading import list_maps
 from ..labels import LabelStore
-from .samples import EvaluationSample
 
 
 def store_predictions(folder: Path, masks: Path) -> tuple[list[EvaluationSample], Iterator[np.ndarray]]:
@@ -17,9 +18,8 @@ def store_predictions(folder: Path, masks: Path) -> tuple[list[EvaluationSample]
         FileNotFoundError: naming the labels without ground truth.
         LabelError: if the folder holds no labels.
     """
-    store, truth = LabelStore(folder), by_stem(masks)
-    if missing := [name for name in store.ids if name not in truth]:
-        names = ", ".join(missing[:10])
-        raise FileNotFoundError(f"{masks}: no ground truth for {len(missing)} of {len(store)} labels: {names}.")
-    samples = [EvaluationSample(name, truth[name]) for name in store.ids]
+    store, truth = LabelStore(folder), list_maps(masks)
+    mask_of = pair(store.ids, truth)
+    need(store.ids, mask_of, masks, "ground truth", truth)
+    samples = [EvaluationSample(name, mask_of[name]) for name in store.ids]
     return samples, ((store.latest(index) * 255).round().astype(np.uint8) for index in range(len(store)))

@@ -1,0 +1,37 @@
+"""Whether an output can be written, asked before anything is computed for it."""
+
+import tempfile
+from pathlib import Path
+
+from ..errors import CommandError
+
+
+def check_folder(path: Path, option: str = "--output") -> None:
+    """Checks that files can be written to a folder, which need not exist; makes nothing.
+
+    Raises:
+        CommandError: naming the option, and why not.
+    """
+    place = path
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise CommandError(f"{option} {path}: {place} is a file; a folder is expected. Choose another place.")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise CommandError(
+            f"{option} {path}: cannot be written to ({error.strerror}). Choose another place."
+        ) from error
+
+
+def check_file(path: Path, option: str = "--output") -> None:
+    """Checks that a file can be written; makes nothing.
+
+    Raises:
+        CommandError: naming the option, and why not.
+    """
+    if path.is_dir():
+        raise CommandError(f"{option} {path}: is a folder; a file is expected. Choose another name.")
+    check_folder(path.parent, option)
