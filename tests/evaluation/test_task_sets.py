@@ -77,10 +77,8 @@ def test_no_other_room_imports_evaluation_or_names_folders_of_ground_truth(room)
         tree = ast.parse(Path(importlib.util.find_spec(name).origin).read_text())
         imported = list(_imports(name, tree))
         assert not [module for module in imported if module.startswith(("hf_usod.evaluation", "hf_usod.experiments"))]
-        texts = {
-            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
-        parts = {part for text in texts for part in text.split("/")}
+        constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+        parts = {part for value in constants if isinstance(value, str) for part in value.split("/")}
         assert not parts & {"GT", "Annotations", "GroundTruth"}, name
 
 
