@@ -103,7 +103,13 @@ def load(
         except (OSError, ValueError, RuntimeError) as error:
             raise LoadingError(f"--adapter {adapter}: cannot be loaded into {base}. {error}") from error
         loaded.model.eval()
-    loaded.model.to(device or _fastest_device())
+    try:
+        loaded.model.to(device or _fastest_device())
+    except (RuntimeError, AssertionError) as error:  # torch's, for devices that are not there or unknown
+        reason = " ".join(str(error).split())
+        raise LoadingError(
+            f"--device {device}: cannot be used. Leave it out for the fastest there is. {reason}"
+        ) from error
     return loaded
 
 

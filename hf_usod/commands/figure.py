@@ -100,29 +100,35 @@ def _draw_hard(args: argparse.Namespace) -> Any:
     return hard_sample_grid([np.asarray(photo) for photo in photos], maps, arguments["num_epochs"])
 
 
-def _draw_extremes(args: argparse.Namespace) -> Any:
+def _score_rows(args: argparse.Namespace) -> list[dict[str, str]]:
+    """The rows of images.csv of one model on one data set."""
     import csv
 
-    from ..evaluation.figures import extremes
-
-    with args.scores.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    columns = reader.fieldnames or []
+    try:
+        with args.scores.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), list(reader.fieldnames or [])
+    except (OSError, ValueError, csv.Error) as error:
+        raise CommandError(f"--scores {args.scores}: cannot be read ({error}).") from error
     if not {"model", "dataset", "id"} <= set(columns):
-        raise CommandError(f"{args.scores}: is no images.csv of `hf-usod evaluate --output DIR`.")
+        raise CommandError(f"--scores {args.scores}: is no images.csv of `hf-usod evaluate --output DIR`.")
     scores = [name for name in columns if name not in ("model", "dataset", "id")]
     if args.by not in scores:
         raise CommandError(f"--by {args.by}: {args.scores} has no such score; it has {', '.join(scores)}.")
     models = ", ".join(sorted({row["model"] for row in rows})) or "none"
     rows = [row for row in rows if args.model in (None, row["model"])]
-    if args.names:
-        rows = [row for row in rows if row["id"] in args.names]
+    rows = [row for row in rows if not args.names or row["id"] in args.names]
     if not rows:
-        raise CommandError(f"{args.scores}: has no rows of --model {args.model} and --names. Its models: {models}.")
+        raise CommandError(f"--scores {args.scores}: has no rows of this --model and --names. Its models: {models}.")
     if len({(row["model"], row["dataset"]) for row in rows}) != 1:
         raise CommandError(f"{args.scores}: has rows of several models or data sets; choose with --model ({models}).")
-    return extremes(rows, args.images, args.masks, args.maps, args.by, args.most)
+    return rows
+
+
+def _draw_extremes(args: argparse.Namespace) -> Any:
+    from ..evaluation.figures import extremes
+
+    return extremes(_score_rows(args), args.images, args.masks, args.maps, args.by, args.most)
 
 
 def run(args: argparse.Namespace) -> int:

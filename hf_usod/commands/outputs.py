@@ -12,18 +12,20 @@ def check_folder(path: Path, option: str = "--output") -> None:
     Raises:
         CommandError: naming the option, and why not.
     """
-    place = path
+    _check_place(path, f"{option} {path}")
+
+
+def _check_place(folder: Path, argument: str) -> None:
+    place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise CommandError(f"{option} {path}: {place} is a file; a folder is expected. Choose another place.")
+        raise CommandError(f"{argument}: {place} is a file; a folder is expected. Choose another place.")
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise CommandError(
-            f"{option} {path}: cannot be written to ({error.strerror}). Choose another place."
-        ) from error
+        raise CommandError(f"{argument}: {place} cannot be written to ({error.strerror}). Choose another.") from error
 
 
 def check_file(path: Path, option: str = "--output") -> None:
@@ -34,4 +36,4 @@ def check_file(path: Path, option: str = "--output") -> None:
     """
     if path.is_dir():
         raise CommandError(f"{option} {path}: is a folder; a file is expected. Choose another name.")
-    check_folder(path.parent, option)
+    _check_place(path.parent, f"{option} {path}")

@@ -93,7 +93,8 @@ def compare(images: Path, maps: dict[str, Path], names: Sequence[str] | None = N
     shared = {name: path for name, path in photos.items() if all(name in pairs for pairs in files.values())}
     names = choose(shared if names is None else photos, names, most, images)
     if not names:
-        raise FileNotFoundError(f"{images}: no photo has a map in each of {', '.join(map(str, maps.values()))}.")
+        folders = ", ".join(map(str, maps.values()))
+        raise FileNotFoundError(f"{images}: no photo has a map in each of {folders}. There are {shorten(photos)}.")
     columns = [Column("photo", [_photo(photos[name]) for name in names])]
     for heading, pairs in files.items():
         columns.append(Column(heading, [_levels(pairs[name]) if name in pairs else None for name in names]))
@@ -136,7 +137,10 @@ def label_evolution(images: Path, stages: dict[str, Path], names: Sequence[str] 
     known |= {heading: set(pairs) for heading, pairs in files.items()}
     shared = {name: path for name, path in photos.items() if all(name in ids for ids in known.values())}
     if not shared or not set(names or []) <= shared.keys():
-        raise FileNotFoundError(f"{images}: the photos and labels that are asked for are not all there.")
+        raise FileNotFoundError(
+            f"{images}: the photos and labels that are asked for are not all there. Photos with all labels: "
+            f"{shorten(shared) or 'none'}; photos: {shorten(photos)}."
+        )
     names = choose(shared, names, most, images)
     columns = [Column("photo", [_photo(photos[name]) for name in names])]
     for heading in stages:

@@ -25,6 +25,7 @@ folder of a shared step, and the name of a shared step for its folder. A model t
 scores that are there are kept.
 """
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -144,6 +145,8 @@ def override(table: TableRecipe, settings: Sequence[str], seeds: Sequence[int] |
         own_stage = {**common, **step}.get("stage", "all")
         return {**step, **{name: value for stage, name, value in changes if stage in ("", own_stage)}}
 
+    if any(seed < 0 for seed in seeds or ()):
+        raise TableError(f"--seeds {shlex.join(map(str, seeds or ()))}: expected numbers that are not negative.")
     return replace(
         table,
         shared={name: changed(step, {}) for name, step in table.shared.items()},
@@ -161,7 +164,9 @@ def fill(value: Any, places: Mapping[str, Any]) -> list[str]:
     try:
         return [value.format_map(places)]
     except (KeyError, IndexError) as error:
-        raise TableError(f"{value!r}: nothing is known of {error}; known are {', '.join(sorted(places))}.") from error
+        known = f"known are {', '.join(sorted(places))}" if places else "nothing is known"
+        hint = " Give --data, the folder with the data sets." if error.args[0] == "data" else ""
+        raise TableError(f"{value!r}: nothing is known of {error}; {known}.{hint}") from error
 
 
 def missing_sets(table: TableRecipe, data: Path | None) -> list[dict[str, Any]]:

@@ -174,8 +174,46 @@ def test_a_task_and_the_sets_that_are_not_there(data, model, tmp_path, capsys):
         ("--predictions {data}/RGB --masks {data}/GT", "is in color"),
         ("--predictions {data}/maps/a --masks {data}/GT", "no map for 4 of 4: a/0, a/2, b/1, b/3"),
         ("--images {data}/RGB --masks {data}/GT --partial", "is for --predictions"),
+        ("--predictions {data}/nowhere --masks {data}/GT", "nowhere: no such folder"),
+        ("--predictions {data}/RGB/a/0.png --masks {data}/GT", "is a file; a folder is expected"),
+        ("--images {data}/RGB --masks {data}/GT --device nonsense", "--device nonsense: cannot be used"),
+        ("--predictions {data}/maps --masks {data}/GT --output {data}/RGB/a/0.png", "a folder is expected"),
+        ("--predictions {data}/maps --masks {data}/GT --output {data}/RGB/a/0.png/x.json", "a folder is expected"),
+        ("--predictions {data}/maps --masks {data}/GT --output {data}/folder.json", "a file is expected"),
     ],
 )
 def test_mistakes(data, options, message, capsys):
+    (data / "folder.json").mkdir()
     assert main(["evaluate", *options.format(data=data).split()]) == 1
-    assert message in capsys.readouterr().err
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_scored(data, monkeypatch, capsys):
+    monkeypatch.setattr("hf_usod.evaluation.scoring.score_image", None)
+    command = f"evaluate --predictions {data}/maps --masks {data}/GT --output {data}/RGB/a/0.png/scores.json"
+    assert main(command.split()) == 1 and "0.png is a file" in capsys.readouterr().err
+
+
+def test_maps_that_predict_saved_beside_others(data, tmp_path):
+    for path in sorted((data / "maps").rglob("*.png")):
+        path.rename(path.with_name(f"{path.stem}_saliency.png"))
+    for path in sorted((data / "GT").rglob("*.png")):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    command = f"evaluate --predictions {data}/maps --masks {data}/GT --output {tmp_path}/report"
+    assert main(command.split()) == 0
+    with (tmp_path / "report/images.csv").open() as file:
+        assert [row["id"] for row in csv.DictReader(file)] == ["a/0", "a/2", "b/1", "b/3"]
+
+
+def test_maps_of_zeros_and_ones_are_refused(data, capsys):
+    for path in (data / "maps").rglob("*.png"):
+        Image.fromarray((np.asarray(Image.open(path))[..., 3] > 127).astype(np.uint8)).save(path)
+    assert main(f"evaluate --predictions {data}/maps --masks {data}/GT".split()) == 1
+    assert "none of the 4 maps goes above level 1 of 255" in capsys.readouterr().err
+
+
+def test_dark_maps_are_pointed_out(data, capsys):
+    for path in (data / "maps").rglob("*.png"):
+        Image.fromarray((np.asarray(Image.open(path))[..., 3] // 3).astype(np.uint8)).save(path)
+    assert main(f"evaluate --predictions {data}/maps --masks {data}/GT".split()) == 0
+    assert "no map goes above level" in capsys.readouterr().err

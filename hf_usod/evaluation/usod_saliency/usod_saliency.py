@@ -17,11 +17,11 @@ _DESCRIPTION = (
 _KWARGS = "\n".join(
     [
         "Args:",
-        "    predictions: saliency maps (H, W), float in [0, 1]; or images of 8-bit levels.",
-        "    references: ground truths (H, W), object above half of the range; or images.",
+        "    predictions: saliency maps (H, W), float in [0, 1]; or images: gray, or cutouts with an alpha channel.",
+        "    references: ground truths (H, W), object above half of the range; or images: also in color.",
         "    normalize: stretch each map to the full range first, as PySODMetrics does by default (default: False).",
         "Returns:",
-        *(f"    {name}: {metric.meaning}." for name, metric in METRICS.items()),
+        *(f"    {key}: {metric.meaning}; in {list(metric.range)}." for key, metric in METRICS.items()),
     ]
 )
 
