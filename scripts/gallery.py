@@ -53,8 +53,10 @@ def main() -> None:
     for path in args.photos:
         photo = read_image(path)
         small = photo.resize((round(photo.width * HEIGHT / photo.height), HEIGHT), Image.Resampling.LANCZOS)
-        found = detect(photo)
-        saliency, cutout = (found[kind].resize(small.size, Image.Resampling.LANCZOS) for kind in ("saliency", "cutout"))
+        outputs = detect(photo)
+        saliency, cutout = (
+            outputs[kind].resize(small.size, Image.Resampling.LANCZOS) for kind in ("saliency", "cutout")
+        )
         shown.append(_join([small, saliency.convert("RGB"), on_chequers(cutout)], down=not args.rows))
     write_aside(args.output, _join(shown, down=args.rows).save)
 

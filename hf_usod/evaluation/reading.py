@@ -60,8 +60,8 @@ def list_maps(folder: Path) -> dict[str, Path]:
         DataError: if two files differ in the suffix only.
     """
     if not folder.is_dir():
-        what = "is a file; a folder is expected" if folder.exists() else "no such folder"
-        raise FileNotFoundError(f"{folder}: {what}.")
+        problem = "is a file; a folder is expected" if folder.exists() else "no such folder"
+        raise FileNotFoundError(f"{folder}: {problem}.")
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)

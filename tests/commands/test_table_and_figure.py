@@ -12,6 +12,7 @@ from PIL import Image
 
 import hf_usod.commands
 from hf_usod.cli import main
+from hf_usod.loading import checkpoint_path
 
 EXTREMES = "extremes --images {data}/RGB --masks {data}/GT --maps {data}/maps --scores"
 LIGHT = ("argparse", "collections", "csv", "logging", "pathlib", "shlex", "sys", "tempfile", "typing")
@@ -117,6 +118,23 @@ def test_mistakes_with_figures(data, words, message, capsys):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("hf-usod: ") and message in line
     assert not (data / "out.png").exists()
+
+
+def test_the_kinds_of_figures(data):
+    pytest.importorskip("matplotlib", reason="pip install 'hf_usod[figures]'")
+    (data / "run/arguments.json").write_text(json.dumps({"num_epochs": 3}))
+    (data / "run/epochs").mkdir()
+    (data / "run/epochs/2").symlink_to(checkpoint_path("usod-sce-lite"))
+    figures = (
+        "compare --images {data}/RGB --maps truth={data}/GT ours={data}/maps --most 2",
+        "labels --images {data}/RGB --stages initial={data}/maps --names 0 3",
+        "hard --images {data}/RGB --run {data}/run --names 1",
+        f"{EXTREMES} {{data}}/images.csv --by mae --model m",
+    )
+    for number, words in enumerate(figures):
+        assert run(data, f"figure {words} --output {{data}}/out{number}") == 0
+        assert Image.open(data / f"out{number}.png").width > 200 and (data / f"out{number}.pdf").exists()
+    assert run(data, f"figure {figures[2]} --epochs 1 --output {{data}}/none") == 1
 
 
 def test_a_figure_that_cannot_be_written_is_not_drawn(data, capsys):

@@ -124,13 +124,13 @@ def _enhanced_alignment(true: np.ndarray, false: np.ndarray, num_object: int, si
 
     Pixels of one kind (found or not, object or not) align alike, so four kinds are all there is to sum.
     """
-    found = true + false
+    positive = true + false
     if num_object == 0:
-        total = size - found
+        total = size - positive
     elif num_object == size:
-        total = found
+        total = positive
     else:
-        p, g = found / size, num_object / size
+        p, g = positive / size, num_object / size
         kinds = (
             (true, 1 - p, 1 - g),
             (false, 1 - p, -g),
