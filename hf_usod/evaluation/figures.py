@@ -16,7 +16,7 @@ from ..objectives.distilling import hard_sample_margin
 from .curves import pyplot
 from .pairing import need, pair, shorten
 from .reading import list_maps, read_ground_truth, read_prediction
-from .usod_saliency.reading import as_mask, unit_levels
+from .usod_saliency.reading import as_levels, as_mask
 from .usod_saliency.saliency_metrics import METRICS
 
 CELL = 1.25  # inches, the width of a picture in a grid
@@ -104,7 +104,7 @@ def compare(images: Path, maps: dict[str, Path], names: Sequence[str] | None = N
 def _levels(path: Path) -> np.ndarray:
     """A map file as 8-bit gray levels."""
     try:
-        return (unit_levels(read_prediction(path)) * 255).round().astype(np.uint8)
+        return as_levels(read_prediction(path))[0]
     except DataError:
         raise
     except ValueError as error:

@@ -12,6 +12,7 @@ from PIL import Image
 from ..files import write_aside
 from ..models.image_processing_usod import UsodImageProcessor, read_aux, read_image
 from ..models.pipeline_usod import takes_aux
+from .reading import upright_size
 from .sets import EvaluationSample
 
 FINGERPRINT_FILE = ".made-by.json"
@@ -54,11 +55,6 @@ def prepare_folder(
     write_aside(marker, lambda path: path.write_text(json.dumps(stamp) + "\n"))
 
 
-def _mask_size(sample: EvaluationSample) -> tuple[int, int]:
-    with Image.open(sample.mask) as mask:  # the header alone
-        return mask.height, mask.width
-
-
 def predict_maps(
     model: torch.nn.Module,
     processor: UsodImageProcessor,
@@ -89,7 +85,7 @@ def predict_maps(
         inputs = processor(images, **extra, return_tensors="pt").to(model.device)
         with torch.inference_mode():
             outputs = model(**inputs)
-        maps = processor.post_process_saliency(outputs, [_mask_size(sample) for sample in batch])
+        maps = processor.post_process_saliency(outputs, [upright_size(sample.mask) for sample in batch])
         for sample, saliency in zip(batch, maps):
             levels = (saliency.cpu() * 255).round().to(torch.uint8).numpy()
             if folder is not None:

@@ -152,6 +152,17 @@ def test_a_model_of_two_streams_sees_the_auxiliary_maps(data, tiny_backbone, tmp
     assert scores[0] != scores[1]
 
 
+def test_a_mask_kept_turned_is_scored_as_the_upright_one(data, model, tmp_path):
+    command = f"evaluate --model {model} --images {data}/RGB --masks {data}/GT --output {tmp_path}/".split()
+    assert main([*command[:-1], f"{command[-1]}upright.json"]) == 0
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = data / "GT/a/0.png"
+    Image.open(path).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    assert main([*command[:-1], f"{command[-1]}turned.json"]) == 0
+    assert (tmp_path / "turned.json").read_text() == (tmp_path / "upright.json").read_text()
+
+
 def test_a_task_and_the_sets_that_are_not_there(data, model, tmp_path, capsys):
     command = f"evaluate --model {model} --task rgb --root {data.parent} --output {tmp_path}/scores.json".split()
     assert main(command) == 0

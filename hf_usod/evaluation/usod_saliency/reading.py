@@ -1,7 +1,7 @@
 """The one reading of pictures and arrays as saliency maps and as ground truth, by the command and by `evaluate`.
 
 This file stands alone (numpy and Pillow): it is published with the `evaluate` module. Pictures become levels here, and
-levels maps (`unit_levels`, `fit`) and masks (`as_mask`).
+levels maps (`as_levels`, `fit`) and masks (`as_mask`).
 
 - Pictures are turned as their EXIF orientation asks.
 - Gray pictures, 8-bit, 16-bit, 1-bit or float, in whatever mode they are kept: their levels.
@@ -22,6 +22,7 @@ GRAY_TOLERANCE = 8  # between the channels of a gray picture that went through J
 COLOR_NOISE = 48  # likewise of black and white in a JPEG with subsampled colors
 NEAR_BLACK = 24
 MAX_COLORS = 256  # of a ground truth, at 5 bits a channel; photos have thousands
+_ORIENTATION = 0x0112  # of EXIF
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF files, and its value of those that are inverted
 
 
@@ -51,7 +52,8 @@ def _levels(image: Image.Image) -> tuple[np.ndarray | None, np.ndarray]:
     """The levels of a gray picture or a cutout, None of others; and the colors."""
     tags = getattr(image, "tag_v2", None) or {}
     inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         deep = np.asarray(image).astype(np.uint16)
         return (65535 - deep if inverted else deep), deep  # Pillow turns 8-bit ones over itself
@@ -65,7 +67,7 @@ def _levels(image: Image.Image) -> tuple[np.ndarray | None, np.ndarray]:
     else:
         rgb, alpha = np.asarray(image.convert("RGB")), None
     gray = rgb[..., 1] if _spread(rgb).max() <= GRAY_TOLERANCE else None
-    if alpha is not None and _alpha_is_the_map(gray, alpha):
+    if alpha is not None and _alpha_is_the_map(rgb, gray, alpha):
         return alpha, rgb
     return gray, rgb
 
@@ -74,11 +76,16 @@ def _spread(rgb: np.ndarray) -> np.ndarray:
     return rgb.max(axis=-1) - rgb.min(axis=-1)
 
 
-def _alpha_is_the_map(gray: np.ndarray | None, alpha: np.ndarray) -> bool:
+def _is_photo(rgb: np.ndarray) -> bool:
+    coarse = (rgb >> 3).astype(np.int32)
+    return np.unique(coarse[..., 0] << 10 | coarse[..., 1] << 5 | coarse[..., 2]).size > MAX_COLORS
+
+
+def _alpha_is_the_map(rgb: np.ndarray, gray: np.ndarray | None, alpha: np.ndarray) -> bool:
     low, high = int(alpha.min()), int(alpha.max())
     one_level = gray is not None and int(gray.max()) - int(gray.min()) <= GRAY_TOLERANCE
     if high - low <= GRAY_TOLERANCE:
-        return high <= GRAY_TOLERANCE and (gray is None or one_level)
+        return high <= GRAY_TOLERANCE and (one_level or (gray is None and _is_photo(rgb)))
     if gray is None or one_level:
         return True
     if low > 127:
@@ -98,9 +105,7 @@ def _object_of_colors(rgb: np.ndarray) -> np.ndarray:
     brightest = rgb.max(axis=-1)
     if _spread(rgb).max() <= COLOR_NOISE:
         return brightest
-    coarse = (rgb >> 3).astype(np.int32)
-    colors = np.unique(coarse[..., 0] << 10 | coarse[..., 1] << 5 | coarse[..., 2]).size
-    if colors > MAX_COLORS:
+    if _is_photo(rgb):
         raise ValueError("is in color, with as many colors as a photo. A ground truth is black where no object is")
     if brightest.min() > NEAR_BLACK:
         names = ", ".join(str(tuple(map(int, color))) for color in np.unique(rgb.reshape(-1, 3), axis=0)[:4])
@@ -123,28 +128,30 @@ def _plane(levels: np.ndarray | Image.Image, name: str) -> np.ndarray:
     return array
 
 
-def unit_levels(pred: np.ndarray | Image.Image) -> np.ndarray:
-    """A prediction `(H, W)` (bool, 8-bit, 16-bit or float in [0, 1]) in [0, 1], of its own depth.
+def as_levels(pred: np.ndarray | Image.Image) -> tuple[np.ndarray, float]:
+    """A prediction `(H, W)` (bool, 8-bit, 16-bit or float in [0, 1]) as 8-bit levels, and its highest level in [0, 1].
 
     Raises:
         ValueError: for other shapes, types or ranges.
     """
     array = _plane(pred, "A saliency map")
-    if array.dtype.kind in "bf":
-        return array
-    if array.min() < 0 or array.max() > 65535:
-        raise ValueError(f"Integer saliency is in 0..255 or 0..65535, got {array.min()}..{array.max()}.")
-    deep = array.max() > 255 or array.dtype.newbyteorder("=") == np.uint16
-    return array / (65535 if deep else 255)
+    high = array.max()
+    if array.dtype == np.uint8:
+        return array, float(high) / 255
+    white = 1
+    if array.dtype.kind in "iu":
+        if array.min() < 0 or high > 65535:
+            raise ValueError(f"Integer saliency is in 0..255 or 0..65535, got {array.min()}..{high}.")
+        white = 65535 if high > 255 or array.dtype.newbyteorder("=") == np.uint16 else 255
+    return (array / white * 255 if white > 1 else array * 255).round().astype(np.uint8), float(high) / white
 
 
-def fit(unit: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A prediction `(H, W)` in [0, 1] as float64 levels k/255 of shape `size` (height, width), resized bilinearly.
+def fit(levels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """8-bit levels `(H, W)` as float64 k/255 of shape `size` (height, width), resized bilinearly.
 
     Raises:
-        ValueError: if it has the proportions of the ground truth turned by 90 degrees.
+        ValueError: if they have the proportions of the ground truth turned by 90 degrees.
     """
-    levels = (unit * 255).round().astype(np.uint8)
     if levels.shape != size:
         (height, width), (high, wide) = levels.shape, size
         turned = abs(height * high / (width * wide) - 1) < 0.02 and abs(height * wide / (width * high) - 1) > 0.1
@@ -168,14 +175,15 @@ def as_mask(gt: np.ndarray | Image.Image) -> np.ndarray:
     if array.dtype == bool:
         return array
     low, high = array.min(), array.max()
-    if low == 0 and high > 0 and bool(((array == 0) | (array == high)).all()):
-        return array == high
+    top = array == high
+    if low == 0 and high > 0 and np.count_nonzero(array) == np.count_nonzero(top):
+        return top
     if low < 0 or high > 65535:
         raise ValueError(f"An integer ground truth is in 0..255 or 0..65535, got {low}..{high}.")
     white = 1 if high <= 1 else 255 if high <= 255 else 65535
     mask = array > white / 2
     unclear = (high > 0 and not mask.any()) or (mask.all() and low < 0.9 * white)
-    if unclear or (white == 255 and _are_class_ids(array)):
+    if unclear or (low == 0 and white == 255 and _are_class_ids(array)):
         levels = np.unique(array)
         shown = ", ".join(f"{level:.4g}" if white == 1 else str(level) for level in levels[:6])
         more = f", … {levels[-1]:.6g}" if levels.size > 6 else ""

@@ -35,9 +35,9 @@ from py_sod_metrics import FmeasureHandler, Smeasure
 from scipy.ndimage import correlate1d, distance_transform_edt
 
 if __package__:
-    from .reading import as_mask, fit, unit_levels
+    from .reading import as_levels, as_mask, fit
 else:  # in the Space, where the app lies beside it and there is no package
-    from reading import as_mask, fit, unit_levels  # type: ignore[no-redef]
+    from reading import as_levels, as_mask, fit  # type: ignore[no-redef]
 
 F_BETA_SQUARED = 0.3
 NUM_THRESHOLDS = 256
@@ -166,8 +166,8 @@ def _weighted_f(error: np.ndarray, mask: np.ndarray) -> float:
 def score_image(pred: np.ndarray | Image.Image, gt: np.ndarray | Image.Image, normalize: bool = False) -> ImageScores:
     """All scores of one prediction. Arguments and errors as for `SaliencyMetrics.step`."""
     mask = as_mask(gt)
-    unit = unit_levels(pred)
-    saliency = fit(unit, mask.shape)
+    levels, peak = as_levels(pred)
+    saliency = fit(levels, mask.shape)
     if normalize and saliency.max() != saliency.min():
         saliency = (saliency - saliency.min()) / (saliency.max() - saliency.min())
     levels = (saliency * 255).astype(np.uint8)  # exact for k/255; truncated where stretched, as PySODMetrics does
@@ -193,7 +193,7 @@ def score_image(pred: np.ndarray | Image.Image, gt: np.ndarray | Image.Image, no
         "f_weighted": _weighted_f(error, mask),
     }
     values = {name: float(value) for name, value in scores.items()}
-    return ImageScores(values, curves, num_object / size, float(unit.max()))
+    return ImageScores(values, curves, num_object / size, peak)
 
 
 class SaliencyMetrics:
