@@ -13,6 +13,7 @@ from hf_usod.experiments import (
     describe_missing,
     fill_table,
     missing_sets,
+    override,
     plan_runs,
     read_recipe,
     table_latex,
@@ -21,6 +22,7 @@ from hf_usod.experiments import (
 )
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes" / "tables"
+RESULTS = Path(__file__).parents[2] / "results"
 # Stands for hf-usod: notes what it was told, and "trains" a file.
 TRAINER = """
 import json, sys, pathlib
@@ -152,6 +154,13 @@ def test_data_sets_that_are_not_there_are_named(recipe, tmp_path):
     "changes, message",
     [
         ({"colour": 1}, "unexpected keyword argument 'colour'"),
+        ({"title": 7}, "`title` is to be a text, got 7"),
+        ({"variants": ["on"]}, "`variants` is to be names with"),
+        ({"variants": {}, "published": {}}, "`variants` is to be names with"),
+        ({"evaluate": {"name": "x"}}, "`evaluate` is to be a list"),
+        ({"evaluate": []}, "`evaluate` is to be a list"),
+        ({"seeds": ["a"]}, "`seeds` is to be a list of whole numbers"),
+        ({"scores": "mae"}, "`scores` is to be a list of scores"),
         ({"scores": ["f"]}, "no score 'f'"),
         ({"evaluate": [{"name": "x", "masks": "y"}]}, "either images or predictions"),
         ({"published": {"other": {}}}, "'other', which is no variant"),
@@ -161,6 +170,15 @@ def test_data_sets_that_are_not_there_are_named(recipe, tmp_path):
 def test_recipes_with_mistakes(recipe, changes, message):
     with pytest.raises(TableError, match=f"table.yaml.*{message}"):
         recipe(**changes)
+
+
+def test_settings_replace_arguments_of_all_trainings_or_of_a_stage(recipe):
+    table = override(recipe(), ["size=160", "sd.scales=0.5,1", "sce.num_epochs=2"], [7])
+    assert table.seeds == [7] and table.shared["labels"] == RECIPE["shared"]["labels"]
+    assert table.shared["sce"] == {"stage": "sce", "size": "160", "num_epochs": "2"}
+    assert table.variants["off"] == {"spr": "none", "size": "160", "scales": ["0.5", "1"]}
+    with pytest.raises(TableError, match="--set size: expected name=value"):
+        override(table, ["size"])
 
 
 def test_a_brace_of_nothing(recipe):
@@ -174,3 +192,9 @@ def test_the_papers_tables(path):
     runs = plan_runs(table, Path("out"), ["photos"], Path("sets"))
     assert len(runs) == len(table.seeds) * (len(table.shared) + len(table.variants)) and len(table.seeds) >= 2
     assert all("{" not in word for run in runs for command in run.commands for word in command)
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("table*/cells.json")), ids=lambda path: path.parent.name)
+def test_the_published_tables_are_what_their_cells_say(path):
+    table = read_recipe(RECIPES / f"{path.parent.name.removeprefix('table')}.yaml")
+    assert table_markdown(table, json.loads(path.read_text())) == (path.parent / "table.md").read_text()
