@@ -20,10 +20,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        if argv[:1] == ["train"]:  # parsed by its dataclasses
-            return train.run(argv[1:])
         args = _parser().parse_args(argv)
         return args.run(args)
     except (UsodError, OSError, ModuleNotFoundError) as error:

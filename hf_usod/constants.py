@@ -5,3 +5,6 @@ DEFAULT_CUE_EXTRACTOR = "usod-sce-lite"  # embedded
 REFINEMENTS = ("crf", "pixel", "none")  # of pseudo-labels
 OUTPUT_KINDS = ("saliency", "mask", "cutout", "overlay", "side_by_side")  # what `predict` can write
 TASKS = ("rgb", "rgbd", "rgbt", "video", "rsi")
+INIT_WEIGHTS = ("random", "copy", "zero")  # of a task adapter
+PCL_SD_VARIANTS = ("paper", "released")  # of the distilling loss
+PAPER_WEIGHTS = (0.2, 0.6, 0.2)  # of prior, posterior and previous label, as published

@@ -28,6 +28,10 @@ class LabelError(UsodError, RuntimeError):
     """Pseudo-labels that cannot be made, read or kept."""
 
 
+class PlanError(UsodError, ValueError):
+    """Arguments of a training that are wrong, or do not go together; told before anything is trained."""
+
+
 class RunError(UsodError, RuntimeError):
     """A training that cannot start or go on."""
 

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
+from hf_usod.training.engine import StepOutput, make_accelerator
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, ResNetBackbone
@@ -45,7 +46,6 @@ from hf_usod.models.modeling_usod_sce import UsodSceModel, resize
 from hf_usod.objectives import boundary
 from hf_usod.training import CueExtractorArguments, cue_extractor
 from hf_usod.training.cue_extractor import CueExtractorStage, build_model
-from hf_usod.training.engine import StepOutput, make_accelerator
 from hf_usod.training.frozen import FrozenBackbone
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "space" / "examples"

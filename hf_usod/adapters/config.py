@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from peft import PeftConfig
 from peft.utils import PeftType
 
+from ..constants import INIT_WEIGHTS
+
 # Lower-cased and followed by "_", it is the prefix of the adapter's weights: transformers' `load_adapter` relies on it.
 ADAPTER_TYPE = "USOD_ADAPTER"
 ADAPTER_PREFIX = ADAPTER_TYPE.lower() + "_"
-INIT_WEIGHTS = ("random", "copy", "zero")
 
 
 def _add_peft_type(name: str) -> None:

@@ -1,29 +1,44 @@
 """`hf-usod train`: models from unlabelled images. Its options are the fields of the stages' arguments."""
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import os
+
+from ..training.options import add_options, plan_of
+
+DESCRIPTION = """Trains on unlabelled images: a cue extractor (stage 1), pseudo-labels, and a detector (stage 2), or with
+--transfer adapters of trained ones. A recipe (--recipe) may say any of these options; the command line wins. An option
+goes to all stages that have it, --set sd.num_epochs=2 to one. `--stage sd --help` shows one stage alone."""
 
 
 def add_parser(commands) -> None:
-    commands.add_parser("train", add_help=False, help="train on unlabelled images (see train --help)")
+    parser = commands.add_parser(
+        "train", help="train on unlabelled images", description=DESCRIPTION, add_help=False, allow_abbrev=False
+    )
+    add_options(parser)
+    parser.set_defaults(run=run)
 
 
-def run(argv: Sequence[str]) -> int:
-    from ..training import STAGES, parse_arguments, train_adapter, train_cue_extractor, train_detector, train_whole
+def run(args: argparse.Namespace) -> int:
+    plan = plan_of(args)
 
-    first = argparse.ArgumentParser(prog="hf-usod train", add_help=False, allow_abbrev=False)
-    first.add_argument("--stage", choices=list(STAGES), default="all")
-    first.add_argument("--recipe", type=Path)
-    chosen, rest = first.parse_known_args(argv)
-    recipe = ["--recipe", str(chosen.recipe)] if chosen.recipe else []
-    prog = f"hf-usod train [--stage {{{','.join(STAGES)}}}]"
-    args: Any = parse_arguments(STAGES[chosen.stage], [*recipe, *rest], prog)
-    if chosen.stage == "all":
-        trained = train_whole(args, chosen.recipe)
-    else:
-        train: Any = {"sce": train_cue_extractor, "sd": train_detector, "transfer": train_adapter}[chosen.stage]
-        trained = train(args)
-    print(f"Trained: {trained}.")
+    import torch
+    from PIL import Image
+
+    from ..training.checks import check_plan
+    from ..training.method import train_method
+    from ..training.processes import keep_freed_memory
+
+    Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
+    if not torch.accelerator.is_available():
+        os.environ.setdefault(
+            "ACCELERATE_USE_CPU", "true"
+        )  # without it, processes of `torchrun` do not find each other
+    if os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("true", "1", "yes", "y", "on", "t"):
+        keep_freed_memory()
+    if args.dry_run:
+        print(plan.describe(), end="")
+        for line in check_plan(plan):
+            print(line)
+        return 0
+    print(f"Trained: {train_method(plan)}.")
     return 0

@@ -2,7 +2,8 @@
 
 import torch
 
-PAPER_WEIGHTS = (0.2, 0.6, 0.2)  # of prior, posterior and previous label, as published
+from ..constants import PAPER_WEIGHTS
+
 RELEASED_WEIGHTS = (0.1, 0.7, 0.2)  # as in the authors' program
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-PCL_SD_VARIANTS = ("paper", "released")
+from ..constants import PCL_SD_VARIANTS
 
 
 def hard_sample_margin(epoch: int, num_epochs: int) -> float:

@@ -1,38 +1,65 @@
-"""Stage 1: the saliency cue extractor, trained on unlabelled images by L_pcl-sd + 0.05 L_btm + L_sc."""
+"""Stage 1: the saliency cue extractor, trained on unlabelled images by L_pcl-sd + 0.05 L_btm + L_sc; and its transfer: a
+task adapter for a trained one, by the same objective (method: section 3)."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import set_seed
+from peft import PeftModel, get_peft_model
 from torch import nn
 from torchvision.transforms.functional import normalize
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from ..adapters import UsodAdapterConfig
 from ..conversion import load_backbone
-from ..data import ImageViews, list_images, second_scale
+from ..data import ImageViews, second_scale
+from ..loading import load
 from ..models.configuration_usod import UsodSceConfig
 from ..models.image_processing_usod import UsodImageProcessor
 from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sce import UsodSceModel
 from ..objectives import btm_loss, consistency_loss, pcl_sd_loss
-from .arguments import CueExtractorArguments, CueObjectiveArguments
-from .engine import Stage, StepOutput, open_run, train
+from .arguments import CueExtractorArguments, CueObjectiveArguments, TransferArguments
 from .frozen import FrozenBackbone
-from .images import evenly_spread, readable_images
+from .loop import train_stage
+from .photos import join, list_run_samples, readable_images
 from .run_folder import RunFolder
+from .stage import Stage, StepOutput, evenly_spread, save_network, set_input_size
 
 
 class CueExtractorStage(Stage):
     """The stage-1 objective on two views of a batch (method: section 3).
 
     The backbone is frozen, so what is trained, prepared by Accelerate and checkpointed is the decoder alone.
+
+    Args:
+        network: a cue extractor, or one with a task adapter; all that its decoder has to train is trained.
+        features: of its backbone.
     """
 
-    def __init__(self, args: CueObjectiveArguments, image_processor: UsodImageProcessor, features: FrozenBackbone):
+    collapse_advice = (
+        "too high a learning rate (--learning_rate), a texture term that outweighs the rest (--btm_weight), a backbone "
+        "without its weights"
+    )
+
+    def __init__(
+        self,
+        args: CueObjectiveArguments,
+        network: UsodSceModel | PeftModel,
+        image_processor: UsodImageProcessor,
+        paths: Sequence[Path],
+        features: FrozenBackbone,
+    ):
         self.args = args
+        self.network = network
+        self.model = network.decoder.to(memory_format=torch.channels_last)
         self.image_processor = image_processor
+        self.dataset = ImageViews(paths, image_processor)
         self.features = features
+        if features.batch_statistics:
+            self.stateful = [network.backbone]  # for its running statistics
 
     def to_unit_range(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Model inputs back as RGB in [0, 1]."""
@@ -69,6 +96,20 @@ class CueExtractorStage(Stage):
         terms = {"pcl_sd": distilling, "btm": texture, "sc": consistency}
         return StepOutput(loss, terms, maps[0].detach())
 
+    def parameter_groups(self, updates_per_epoch: int) -> list[dict[str, Any]]:
+        return [{"params": [parameter for parameter in self.model.parameters() if parameter.requires_grad]}]
+
+    def preview(self, model: nn.Module) -> tuple[torch.Tensor, ...]:
+        views = ImageViews(evenly_spread(self.dataset.paths, self.args.num_previews), self.image_processor)
+        batch = torch.stack([views[index, False] for index in range(len(views))])
+        batch = batch.to(next(model.parameters()).device)
+        with torch.inference_mode(), self.features.as_used():
+            saliency = self.saliency(model, batch)
+        return self.to_unit_range(batch), saliency
+
+    def save(self, directory: Path) -> None:
+        save_network(self.network, self.image_processor, directory)
+
 
 def build_model(args: CueExtractorArguments) -> tuple[UsodSceModel, UsodImageProcessor]:
     """An SCE with a frozen, pre-trained backbone and a fresh decoder, and its image processor."""
@@ -77,64 +118,41 @@ def build_model(args: CueExtractorArguments) -> tuple[UsodSceModel, UsodImagePro
     model = UsodSceModel(UsodSceConfig(backbone_config=backbone.config, decoder_channels=args.decoder_channels))
     model.backbone.load_state_dict(backbone.state_dict())
     model.freeze_backbone()
-    image_processor.size = {"height": args.size, "width": args.size}
-    return model, image_processor
+    return model, set_input_size(image_processor, args.size)
 
 
-def train_decoder(
-    args: CueObjectiveArguments,
-    folder: RunFolder,
-    image_processor: UsodImageProcessor,
-    features: FrozenBackbone,
-    decoder: nn.Module,
-    paths: list[Path],
-    save: Callable[[Path], None],
-) -> Path:
-    """Trains what is to be trained of a decoder on the stage-1 objective, and has `save` save it; returns its folder.
-
-    Raises:
-        RunError, KeyboardInterrupt: see `fit`.
-    """
-    stage = CueExtractorStage(args, image_processor, features)
-    decoder = decoder.to(memory_format=torch.channels_last)
-    trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(trained, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
-    chosen = evenly_spread(paths, args.num_previews)
-
-    def preview(decoder: nn.Module, epoch: int) -> None:
-        views = ImageViews(chosen, image_processor)
-        batch = torch.stack([views[index, False] for index in range(len(chosen))]).to(folder.accelerator.device)
-        with torch.inference_mode(), features.as_used():
-            saliency = stage.saliency(decoder, batch)
-        folder.save_preview(epoch, stage.to_unit_range(batch), saliency)
-
-    return train(args, stage, decoder, optimizer, ImageViews(paths, image_processor), folder, preview, save)
+def adapt_model(args: TransferArguments) -> tuple[PeftModel, UsodImageProcessor]:
+    """A trained SCE with a task adapter on its deep projection, all else frozen, and its image processor."""
+    base, image_processor = load(args.base, kind=UsodSceModel)
+    set_seed(args.seed)
+    base.freeze_backbone()
+    adapted = get_peft_model(base, UsodAdapterConfig(init_weights=args.init_weights))
+    adapted.active_peft_config.base_model_name_or_path = args.base
+    return adapted, set_input_size(image_processor, args.size)
 
 
-def train_cue_extractor(args: CueExtractorArguments) -> Path:
-    """Runs stage 1 to the end; returns the folder of the trained model.
+def train_cue_extractor(args: CueExtractorArguments | TransferArguments) -> Path:
+    """Runs stage 1, or the transfer, to the end; returns the folder of the trained model, or of the adapter.
 
     Raises:
-        RunError, FileNotFoundError, ConversionError: with what to do about it; `FileNotFoundError` if a folder does
-            not exist or holds no image.
+        RunError, DataError, FileNotFoundError, LoadingError, ConversionError: with what to do about it.
         KeyboardInterrupt: when asked to stop, once a checkpoint is written.
     """
-    paths = [path for folder in args.images for path in list_images(folder)]
-    run = open_run(args, num_images=len(paths))
-    if run.model.exists():
-        return run.model
-    accelerator = run.accelerator
-    model, image_processor = build_model(args)
-    paths = readable_images(args, paths, accelerator.is_local_main_process)
-    accelerator.print(f"{len(paths)} images; {args.backbone}; {accelerator.num_processes} x {accelerator.device}.")
-    model = model.to(accelerator.device)
-    features = FrozenBackbone(model.backbone, accelerator.mixed_precision, args.backbone_batch_norm)
-    if features.batch_statistics:
-        accelerator.register_for_checkpointing(model.backbone)  # for its running statistics
+    samples = join(list_run_samples(args.images))
 
-    def save(directory: Path) -> None:
-        model.to(memory_format=torch.contiguous_format).save_pretrained(directory)
-        image_processor.save_pretrained(directory)
-        model.to(memory_format=torch.channels_last)
+    def build(run: RunFolder) -> CueExtractorStage:
+        accelerator = run.accelerator
+        network: UsodSceModel | PeftModel
+        if isinstance(args, TransferArguments):
+            start, batch_norm = args.base, "eval"  # with the base model's statistics, which must not move
+            network, image_processor = adapt_model(args)
+        else:
+            start, batch_norm = args.backbone, args.backbone_batch_norm
+            network, image_processor = build_model(args)
+        readable = readable_images(args, [sample.image for sample in samples], accelerator.is_local_main_process)
+        accelerator.print(f"{len(readable)} images; {start}; {accelerator.num_processes} x {accelerator.device}.")
+        network.to(accelerator.device)
+        features = FrozenBackbone(network.backbone, accelerator.mixed_precision, batch_norm)
+        return CueExtractorStage(args, network, image_processor, readable, features)
 
-    return train_decoder(args, run, image_processor, features, model.decoder, paths, save)
+    return train_stage(args, samples, build)

@@ -1,7 +1,8 @@
 """Stage 2: the saliency detector, trained on pseudo-labels that it rectifies as it learns (SPR)."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import PreTrainedConfig, ResNetConfig
 
 from ..adapters import UsodAdapterConfig
 from ..conversion import load_backbone
-from ..data import Sample, SampleViews, jitter_colors, list_samples, second_scale, zoom, zoom_boxes
+from ..data import Sample, SampleViews, jitter_colors, second_scale, zoom, zoom_boxes
 from ..labels import LabelStore, PixelRefiner, read_label, rectify
 from ..loading import load
 from ..models.configuration_usod import UsodSdConfig
@@ -24,9 +25,10 @@ from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sd import UsodSdModel
 from ..objectives import bce_loss, consistency_loss, iou_loss
 from .arguments import DetectorArguments
-from .base import save_adapter
-from .engine import Stage, StepOutput, open_run, train
-from .images import evenly_spread, readable_samples
+from .loop import train_stage
+from .photos import join, label_files, list_run_samples, readable_samples
+from .run_folder import RunFolder
+from .stage import Stage, StepOutput, evenly_spread, save_network, set_input_size
 
 SIDE_WEIGHT = 0.2  # of the RGB decoder's own map, beside the fused one
 SECOND_VIEW_WEIGHT = 0.5
@@ -34,12 +36,29 @@ ZOOM_DETAIL = 1.5  # the side of the images of which second views show a part, r
 
 
 class DetectorStage(Stage):
-    """The stage-2 objective on two views of a batch, and the rectification of its labels (method: sections 6 and 7)."""
+    """The stage-2 objective on two views of a batch, and the rectification of its labels (method: sections 6 and 7).
 
-    def __init__(self, args: DetectorArguments, labels: LabelStore, image_processor: UsodImageProcessor):
+    Args:
+        model: a detector, or one with a task adapter.
+        labels: of the samples, in their order.
+        autocast: the precision that previews are computed in.
+    """
+
+    def __init__(
+        self,
+        args: DetectorArguments,
+        model: nn.Module,
+        image_processor: UsodImageProcessor,
+        samples: Sequence[Sample],
+        labels: LabelStore,
+        autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ):
         self.args = args
-        self.labels = labels
+        self.model = model
+        self.autocast = autocast
         self.image_processor = image_processor
+        self.dataset = SampleViews(samples, set_input_size(copy.deepcopy(image_processor), view_size(args)))
+        self.labels = labels
         self.refiner = PixelRefiner()
         self.terms = args.loss.split("+")
 
@@ -87,7 +106,8 @@ class DetectorStage(Stage):
             terms["sc"] = consistency_loss(second.logits.float().sigmoid(), rescaled)
 
         saliency = first.logits.detach().float().sigmoid()
-        if args.spr != "none" and epoch >= args.spr_first_epoch:
+        rectifying = args.spr != "none" and epoch >= args.spr_first_epoch
+        if rectifying and saliency.isfinite().all():  # if not, the run is about to be stopped
             self.rectify_labels(batch, epoch, images, saliency, label)
         return StepOutput(torch.stack(list(terms.values())).sum(), terms, saliency)
 
@@ -126,6 +146,41 @@ class DetectorStage(Stage):
         rectified = rectify(saliency, label, prior, (of_prior, of_posterior, of_previous))
         rectified = torch.where(batch["flipped"].view(-1, 1, 1, 1), rectified.flip(-1), rectified)
         self.labels.write(batch["index"].cpu(), epoch, rectified)
+
+    def parameter_groups(self, updates_per_epoch: int) -> list[dict[str, Any]]:
+        """Neck and decoder, or an adapter; and the backbones, later and slower."""
+        trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        backbones = [name for name in trained if name.startswith(("backbone.", "aux_backbone."))]
+        groups: list[dict[str, Any]] = [{"params": [trained[name] for name in trained if name not in set(backbones)]}]
+        if backbones:
+            groups.append(
+                {
+                    "params": [trained[name] for name in backbones],
+                    "lr": self.args.learning_rate * self.args.backbone_learning_rate_ratio,
+                    "first_step": updates_per_epoch * (self.args.backbone_first_epoch - 1),
+                }
+            )
+        return groups
+
+    def preview(self, model: Any) -> tuple[torch.Tensor, ...]:
+        """Photos, the labels they have now, and maps."""
+        chosen = evenly_spread(range(len(self.dataset)), self.args.num_previews)
+        views = SampleViews(self.dataset.samples, self.image_processor)
+        batch = [views[index, False] for index in chosen]
+        inputs = {
+            name: torch.stack([view[name] for view in batch]).to(model.device)
+            for name in ("pixel_values", "aux_pixel_values")
+        }
+        with torch.inference_mode(), self.autocast():
+            saliency = model(**inputs).logits.float().sigmoid().cpu()
+        latest = torch.stack([torch.from_numpy(self.labels.latest(index)) for index in chosen])[:, None]
+        return model.to_unit_range(inputs["pixel_values"]).cpu(), latest, saliency
+
+    def save(self, directory: Path) -> None:
+        save_network(self.model, self.image_processor, directory)
+
+    def end_epoch(self) -> None:
+        self.labels.flush()
 
 
 def _shrink(maps: torch.Tensor, side: int) -> torch.Tensor:
@@ -193,91 +248,48 @@ def prepare_detector(args: DetectorArguments) -> tuple[UsodSdModel | PeftModel, 
         model, image_processor = _build_detector(args)
     if args.refine_maps:
         model.config.refine_maps = True
-    image_processor.size = {"height": args.size, "width": args.size}
-    return model, image_processor
+    return model, set_input_size(image_processor, args.size)
 
 
-def open_labels(args: DetectorArguments, samples: list[Sample], directory: Path, progress: bool) -> LabelStore:
-    """The labels of a run, begun from the pseudo-labels in `args.labels`, which are not touched.
+def open_labels(
+    args: DetectorArguments, samples: Sequence[Sample], files: Mapping[str, Path], directory: Path, progress: bool
+) -> LabelStore:
+    """The labels of a run, begun from the pseudo-labels in `files` (by the samples' ids), which are not touched.
 
     Raises:
         LabelError: naming a label that is missing or cannot be read.
     """
-    size = (args.size, args.size)
 
     def load(name: str):
-        if len(args.labels) == 1:
-            return read_label(Path(args.labels[0]) / f"{name}.png")
-        place, _, name = name.partition("/")
-        return read_label(Path(args.labels[int(place)]) / f"{name}.png")
+        return read_label(files[name])
 
-    return LabelStore.open_or_create(directory, [sample.id for sample in samples], size, load, progress)
-
-
-def _parameter_groups(model: nn.Module, args: DetectorArguments, steps_per_epoch: int) -> list[dict[str, Any]]:
-    """What is trained: neck and decoder, or an adapter; and the backbones, later and slower."""
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    backbones = [name for name in trained if name.startswith(("backbone.", "aux_backbone."))]
-    groups: list[dict[str, Any]] = [{"params": [trained[name] for name in trained if name not in set(backbones)]}]
-    if backbones:
-        groups.append(
-            {
-                "params": [trained[name] for name in backbones],
-                "lr": args.learning_rate * args.backbone_learning_rate_ratio,
-                "first_step": steps_per_epoch * (args.backbone_first_epoch - 1),
-            }
-        )
-    return groups
+    return LabelStore.open_or_create(
+        directory, [sample.id for sample in samples], (args.size, args.size), load, progress
+    )
 
 
 def train_detector(args: DetectorArguments) -> Path:
     """Runs stage 2 to the end; returns the folder of the trained model, or of the adapter.
 
     Raises:
-        RunError, LabelError, FileNotFoundError, ConversionError: with what to do about it.
+        RunError, DataError, LabelError, FileNotFoundError, LoadingError, ConversionError: with what to do about it.
         KeyboardInterrupt: when asked to stop, once a checkpoint is written.
     """
-    samples = list_samples(args.images, args.aux)
-    run = open_run(args, num_images=len(samples), find_unused_parameters=True)
-    if run.model.exists():
-        return run.model
-    accelerator = run.accelerator
-    model, image_processor = prepare_detector(args)
-    samples = readable_samples(args, samples, accelerator.is_local_main_process)
-    with accelerator.main_process_first():
-        labels = open_labels(args, samples, run.labels, accelerator.is_main_process)
-    start = args.adapt or args.start_from or args.backbone
-    accelerator.print(f"{len(samples)} images; {start}; {accelerator.num_processes} x {accelerator.device}.")
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    model = model.to(accelerator.device, memory_format=torch.channels_last)
-    stage = DetectorStage(args, labels, image_processor)
-    groups = _parameter_groups(model, args, steps_per_epoch=len(samples) // args.batch_size)
-    optimizer = torch.optim.SGD(groups, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
-    chosen = evenly_spread(range(len(samples)), args.num_previews)
-    views = SampleViews(samples, image_processor)
-    training_views = SampleViews(samples, copy.deepcopy(image_processor))
-    training_views.image_processor.size = {"height": view_size(args), "width": view_size(args)}
+    folders = list_run_samples(args.images, args.aux)
+    samples = join(folders)
 
-    def save(directory: Path) -> None:
-        model.to(memory_format=torch.contiguous_format)
-        if isinstance(model, PeftModel):  # its images are processed as its base model says
-            save_adapter(model, directory)
-        else:
-            model.save_pretrained(directory)
-            image_processor.save_pretrained(directory)
-        model.to(memory_format=torch.channels_last)
+    def build(run: RunFolder) -> DetectorStage:
+        accelerator = run.accelerator
+        model: Any
+        model, image_processor = prepare_detector(args)
+        readable = readable_samples(args, samples, accelerator.is_local_main_process)
+        with accelerator.main_process_first():
+            labels = open_labels(args, readable, label_files(args, folders), run.labels, accelerator.is_main_process)
+        start = args.adapt or args.start_from or args.backbone
+        accelerator.print(f"{len(readable)} images; {start}; {accelerator.num_processes} x {accelerator.device}.")
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = model.to(accelerator.device, memory_format=torch.channels_last)
+        return DetectorStage(args, model, image_processor, readable, labels, accelerator.autocast)
 
-    def preview(model: Any, epoch: int) -> None:
-        batch = [views[index, False] for index in chosen]
-        inputs = {
-            name: torch.stack([one[name] for one in batch]).to(accelerator.device)
-            for name in ("pixel_values", "aux_pixel_values")
-        }
-        with torch.inference_mode(), accelerator.autocast():
-            saliency = model(**inputs).logits.float().sigmoid().cpu()
-        latest = torch.stack([torch.from_numpy(labels.latest(index)) for index in chosen])[:, None]
-        run.save_preview(epoch, model.to_unit_range(inputs["pixel_values"]).cpu(), latest, saliency)
-        labels.flush()
-
-    return train(args, stage, model, optimizer, training_views, run, preview, save)
+    return train_stage(args, samples, build, find_unused_parameters=True)

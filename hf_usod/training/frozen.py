@@ -49,9 +49,9 @@ def fold_batch_norms(backbone: nn.Module) -> nn.Module:
         return plain
     names = {module: name for name, module in folded.named_modules()}
     for norm, conv in pairs.items():
-        assert norm.running_mean is not None and norm.running_var is not None
+        mean, var = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
         conv.weight, conv.bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias
         )
         # timm's batch norms carry the activation that follows them
         folded.set_submodule(names[norm], getattr(norm, "act", nn.Identity()))

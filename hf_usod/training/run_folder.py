@@ -1,10 +1,12 @@
 """The folder of a training run: its arguments, checkpoints that are whole or absent, previews and the final model."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,10 +14,18 @@ from accelerate import Accelerator
 from PIL import Image
 
 from ..errors import RunError
-from ..files import write_aside
+from ..files import write_aside, write_json, write_text
 from .arguments import RunArguments
 
+try:
+    import fcntl
+except ImportError:  # not a Unix
+    fcntl = None  # type: ignore[assignment]
+
 ARGUMENTS_FILE = "arguments.json"
+PLAN_FILE = "plan.yaml"  # of a run of all stages
+_IMAGES_FILE = "images.json"  # checksums
+_DIVERGED_FILE = "diverged.txt"  # why the run stopped, if its numbers were not finite any more
 _CHECKPOINT = "checkpoint-"
 _ASIDE = ".writing"
 
@@ -43,12 +53,49 @@ class RunFolder:
                 raise RunError(
                     f"{root}: holds a run already. Pass --resume to continue it, or choose another --output_dir."
                 )
-            _check_same(json.loads(stored.read_text()), arguments, stored)
+            _check_same(json.loads(stored.read_text()), arguments, stored, self._diverged.exists())
         elif not stored.exists() and self.root.exists() and any(self.root.iterdir()):
             raise RunError(f"{root}: is not empty and holds no run. Choose another --output_dir.")
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            write_aside(stored, lambda path: path.write_text(json.dumps(arguments, indent=2) + "\n"))
+            write_json(stored, arguments)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """In here no other process may train in this folder; see `lock_folder`."""
+        with lock_folder(self.root, self.accelerator.is_main_process):
+            yield
+
+    def check_images(self, checksums: Mapping[str, int]) -> None:
+        """Keeps the checksums of a run's images, and sees that a resumed run has the same ones. Main process only.
+
+        Raises:
+            RunError: naming images that were renamed, added or changed since.
+        """
+        stored = self.root / _IMAGES_FILE
+        if stored.exists() and self.last_checkpoint():
+            before = json.loads(stored.read_text())
+            gone = sorted(before.keys() - checksums.keys())
+            added = sorted(checksums.keys() - before.keys())
+            changed = sorted(name for name in before.keys() & checksums.keys() if before[name] != checksums[name])
+            if gone or added or changed:
+                kinds = {"gone": gone, "new": added, "changed": changed}
+                report = "; ".join(f"{kind}: {', '.join(names[:3])}" for kind, names in kinds.items() if names)
+                raise RunError(
+                    f"{self.root}: its images are not those that the run was started with ({report}; "
+                    f"{len(gone) + len(added) + len(changed)} in all). Put them back, or begin anew in another "
+                    "--output_dir."
+                )
+        write_json(stored, dict(checksums))
+
+    def mark_diverged(self, reason: str) -> None:
+        """Notes that the run stopped because its numbers were not finite any more: `learning_rate` may then be another
+        when it is resumed."""
+        write_text(self._diverged, f"{reason}\n")
+
+    @property
+    def _diverged(self) -> Path:
+        return self.root / _DIVERGED_FILE
 
     @property
     def model(self) -> Path:
@@ -86,6 +133,7 @@ class RunFolder:
             os.rename(aside, final)
             for path in older:
                 shutil.rmtree(path)
+            self._diverged.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
 
     def save_model(self, save: Callable[[Path], None], epoch: int | None = None) -> None:
@@ -105,10 +153,41 @@ class RunFolder:
             images: `(B, 3, H, W)` in [0, 1].
             maps: `(B, 1, H, W)` in [0, 1].
         """
-        rows = torch.cat([images, *(one.expand_as(images) for one in maps)], dim=2)  # (B, 3, R H, W)
+        rows = torch.cat([images, *(saliency.expand_as(images) for saliency in maps)], dim=2)  # (B, 3, R H, W)
         grid = rows.permute(2, 0, 3, 1).flatten(1, 2).mul(255).round().clamp(0, 255).to(torch.uint8)
         picture = Image.fromarray(grid.cpu().numpy())
         write_aside(self.previews / f"epoch_{epoch:03d}.png", picture.save)
+
+
+@contextmanager
+def lock_folder(folder: Path, wanted: bool = True) -> Iterator[None]:
+    """Keeps other processes that call this from a folder, which is made if it does not exist. The lock ends with the
+    process, however that ends. Without effect where the system, or the file system, has no such locks.
+
+    Args:
+        wanted: False for the processes of a run that are not the main one.
+
+    Raises:
+        RunError: if another process is at work in the folder.
+    """
+    if fcntl is None or not wanted:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"{folder}: another process is training there. Wait for it, or choose another --output_dir."
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF):
+                raise
+        yield
+    finally:
+        os.close(handle)
 
 
 # Where a run looks, how fast it goes and what it shows; they do not change the result.
@@ -120,14 +199,25 @@ def comparable_arguments(args: RunArguments, accelerator: Accelerator, **facts: 
     comparable = {name: value for name, value in dataclasses.asdict(args).items() if name not in _NOT_COMPARED}
     for name in ("images", "aux", "labels"):
         if name in comparable:
-            folders = comparable[name]
-            comparable[name] = [folder if folder == "none" else str(Path(folder).resolve()) for folder in folders]
-    return comparable | {"mixed_precision": accelerator.mixed_precision, **facts}
+            comparable[name] = [folder and str(Path(folder).resolve()) for folder in comparable[name]]
+    launched = {
+        "mixed_precision": accelerator.mixed_precision,
+        "gradient_accumulation_steps": accelerator.gradient_accumulation_steps,
+    }
+    return comparable | launched | facts
 
 
-def _check_same(stored: dict, given: dict, path: Path) -> None:
-    """Raises unless a resumed run is told what it was told at first."""
+# What runs of before these arguments existed were told
+_ONCE = {"max_steps": None, "gradient_accumulation_steps": 1}
+
+
+def _check_same(stored: dict, given: dict, path: Path, diverged: bool) -> None:
+    """Raises unless a resumed run is told what it was told at first; one that diverged may have another learning
+    rate."""
+    stored = _ONCE | stored
     changed = [name for name in sorted(stored.keys() | given.keys()) if stored.get(name) != given.get(name)]
+    if diverged and "learning_rate" in changed:
+        changed.remove("learning_rate")
     if changed:
         differences = "; ".join(f"{name}: {stored.get(name)!r}, now {given.get(name)!r}" for name in changed)
         raise RunError(f"{path}: the run was started with other arguments ({differences}). Resume with the same ones.")

@@ -1,0 +1,270 @@
+"""The training loop that all stages share, on Accelerate: log, previews, checkpoints, resume, collapse watch."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from PIL import Image
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from ..data import EpochSampler, Sample
+from ..errors import RunError
+from .arguments import RunArguments
+from .monitoring import Averages, CollapseWatch
+from .photos import checksums, files_of
+from .processes import make_accelerator, stop_requests
+from .run_folder import RunFolder, comparable_arguments
+from .schedule import Schedule
+from .stage import Stage, StepOutput
+
+
+def train_stage(
+    args: RunArguments,
+    samples: Sequence[Sample],
+    build: Callable[[RunFolder], Stage],
+    find_unused_parameters: bool = False,
+) -> Path:
+    """Runs a stage to the end, or goes on with it; returns the folder of what it trained.
+
+    Args:
+        samples: their images and auxiliary maps must be the same in a resumed run.
+        build: makes the stage; not called if the run is finished.
+        find_unused_parameters: see `make_accelerator`.
+
+    Raises:
+        RunError: see `RunFolder` and `Loop.fit`.
+        KeyboardInterrupt: when asked to stop, once a checkpoint is written.
+    """
+    accelerator = make_accelerator(args, find_unused_parameters)
+    arguments = comparable_arguments(args, accelerator, num_images=len(samples))
+    run = RunFolder(args.output_dir, arguments, args.resume, accelerator)
+    if run.model.exists():
+        accelerator.print(f"{run.model}: is trained already.")
+        return run.model
+    with run.locked():
+        if accelerator.is_main_process:
+            run.check_images(checksums(files_of(samples)))
+        return Loop(args, run).fit(build(run))
+
+
+def linear_decay(optimizer: torch.optim.Optimizer, num_steps: int, final_ratio: float) -> LambdaLR:
+    """A learning rate that falls linearly over all steps to `final_ratio` of itself; 0 before the `first_step` of
+    parameter groups that have one."""
+
+    def factor(first_step: int) -> Callable[[int], float]:
+        return lambda step: 0.0 if step < first_step else 1 - (1 - final_ratio) * min(step / num_steps, 1)
+
+    return LambdaLR(optimizer, [factor(group.get("first_step", 0)) for group in optimizer.param_groups])
+
+
+class Loop:
+    """Trains stages: `Loop(args, run).fit(stage)`.
+
+    The images left over at the end of an epoch, too few for a batch, are left out; the shuffle makes it others each
+    epoch.
+    """
+
+    def __init__(self, args: RunArguments, run: RunFolder):
+        self.args = args
+        self.run = run
+        self.accelerator = run.accelerator
+        self.averages = Averages()
+
+    def fit(self, stage: Stage) -> Path:
+        """Trains a stage to the end, from wherever the run's last checkpoint stands; returns the model's folder.
+
+        Raises:
+            RunError: for fewer images than a batch, a batch that does not split over the processes, collapsed maps,
+                numbers that are not finite, an image that cannot be read any more, or a damaged checkpoint.
+            KeyboardInterrupt: when asked to stop, once a checkpoint is written.
+        """
+        args, accelerator = self.args, self.accelerator
+        self.schedule = Schedule.of(
+            args,
+            len(stage.dataset),  # type: ignore[arg-type]
+            accelerator.num_processes,
+            accelerator.gradient_accumulation_steps,
+        )
+        self.watch = CollapseWatch(args.collapse_patience, stage.collapse_advice)
+        accelerator.init_trackers("log", {name: str(value) for name, value in self.run.arguments.items()})
+        try:
+            self._prepare(stage)
+            self._resume()
+            self.bar = tqdm(
+                total=self.schedule.num_steps,
+                initial=self.step,
+                unit="step",
+                disable=not accelerator.is_main_process,
+                smoothing=0.05,
+            )
+            with stop_requests() as self.stop, self.bar:
+                for epoch in self.schedule.epochs(self.step):
+                    self._epoch(stage, epoch)
+            if accelerator.is_main_process:
+                self.run.save_model(stage.save)
+        finally:
+            accelerator.end_training()  # writes what is left of the log
+        return self.run.model
+
+    def _prepare(self, stage: Stage) -> None:
+        args, accelerator = self.args, self.accelerator
+        groups = stage.parameter_groups(self.schedule.updates_per_epoch)
+        optimizer = torch.optim.SGD(groups, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
+        self.sampler = EpochSampler(len(stage.dataset), args.seed, args.flip_probability)  # type: ignore[arg-type]
+        loader: DataLoader = DataLoader(
+            stage.dataset,
+            args.batch_size,
+            sampler=self.sampler,
+            num_workers=args.num_workers,
+            drop_last=True,
+            worker_init_fn=partial(_share_pixel_limit, Image.MAX_IMAGE_PIXELS),
+        )
+        self.scheduler = linear_decay(optimizer, self.schedule.num_updates, args.final_learning_rate_ratio)
+        for module in stage.stateful:
+            accelerator.register_for_checkpointing(module)
+        accelerator.register_for_checkpointing(self.scheduler)
+        self.model, self.optimizer, self.loader = accelerator.prepare(stage.model, optimizer, loader)
+        self.bare_model = accelerator.unwrap_model(self.model)
+        self.state = [self.bare_model, *stage.stateful]
+
+    def _resume(self) -> None:
+        """Loads the last checkpoint, if there is one."""
+        self.step = 0
+        checkpoint = self.run.last_checkpoint()
+        if checkpoint is None:
+            return
+        path, self.step = checkpoint
+        base_rates = list(self.scheduler.base_lrs)
+        try:
+            self.accelerator.load_state(str(path))
+        except Exception as error:  # its readers raise almost anything on damaged files
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise RunError(
+                f"{path}: the checkpoint cannot be read ({reason}). Remove it, which begins the stage anew, or choose "
+                "another --output_dir."
+            ) from error
+        if self.scheduler.base_lrs != base_rates:  # after a run that diverged
+            _set_rates(self.scheduler, base_rates)
+        self.accelerator.print(f"Resuming after step {self.step} of {self.schedule.num_steps} ({path}).")
+
+    def _epoch(self, stage: Stage, epoch: int) -> None:
+        """An epoch, or what is left of it."""
+        schedule = self.schedule
+        self.sampler.start_epoch(epoch, seen=schedule.place(self.step) * self.args.batch_size)
+        self.model.train()
+        stage.start_epoch(self.bare_model, epoch)
+        self.bar.set_description(f"epoch {epoch}/{self.args.num_epochs}")
+        saving = stopping = False
+        for batch in self._batches():
+            updated = schedule.is_update(self.step)
+            self._step(stage, batch, epoch, updated)
+            if self.stop:
+                self.accelerator.set_trigger()
+            stopping |= self.accelerator.check_trigger()  # all processes stop after the same step
+            ending = schedule.ends_epoch(self.step)
+            saving |= ending or stopping or self.step % self.args.save_every == 0
+            if saving and updated:  # not between two updates: the gradients so far would be lost
+                self._check_state()
+                if ending and self.accelerator.is_main_process:  # before the checkpoint: a resumed run has them all
+                    self._end_epoch(stage, epoch)
+                self.run.save_checkpoint(self.step)
+                saving = False
+                if stopping:
+                    raise KeyboardInterrupt(f"Stopped after step {self.step}; pass --resume to go on.")
+            if self.step == schedule.num_steps:
+                break
+
+    def _batches(self) -> Iterator[Any]:
+        """The batches of an epoch; an image that cannot be read any more is named in one line."""
+        batches = iter(self.loader)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (OSError, ValueError) as error:  # from a worker process, with a traceback as its message
+                reason = str(error).strip().splitlines()[-1]
+                raise RunError(
+                    f"After step {self.step} an image cannot be read any more: {reason}. Put it back and pass --resume."
+                ) from error
+            yield batch
+
+    def _step(self, stage: Stage, batch: Any, epoch: int, update: bool) -> None:
+        accelerator = self.accelerator
+        accelerator.sync_gradients = update
+        with nullcontext() if update else accelerator.no_sync(self.model):
+            output = stage.step(self.model, batch, epoch, self.step)
+            accelerator.backward(output.loss)  # over the number of steps an update
+        self.optimizer.step()
+        if update:
+            self.scheduler.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        foreground = (output.saliency > 0.5).float().mean()
+        self.averages.add({"loss": output.loss, **output.terms, "foreground": foreground})
+        self.bar.update()
+        if self.step % self.args.log_every == 0:
+            self._log(output)
+
+    def _log(self, output: StepOutput) -> None:
+        means = self.averages.fetch(self.accelerator)
+        images_per_second = means.pop("steps_per_second") * self.args.batch_size
+        if not math.isfinite(means["loss"]):
+            self._diverge("loss is")
+        learning_rate = self.scheduler.get_last_lr()[0]
+        self.accelerator.log(
+            {**means, "learning_rate": learning_rate, "images_per_second": images_per_second}, self.step
+        )
+        terms = {name: f"{means[name]:.4f}" for name in output.terms}
+        self.bar.set_postfix(terms, img_s=f"{images_per_second:.1f}")
+        self.watch.update(means["foreground"], self.args.log_every)
+
+    def _end_epoch(self, stage: Stage, epoch: int) -> None:
+        self.run.save_preview(epoch, *stage.preview(self.bare_model.eval()))
+        if self.args.keep_epochs:
+            self.run.save_model(stage.save, epoch)
+        stage.end_epoch()
+
+    def _check_state(self) -> None:
+        """Sees that what is about to be saved is finite, so that it never takes the place of what was."""
+        values = [
+            value
+            for module in self.state
+            for value in (*module.parameters(), *module.buffers())
+            if value.is_floating_point()
+        ]
+        broken = torch.stack([~value.detach().isfinite().all() for value in values]).any()
+        if self.accelerator.reduce(broken.float(), "sum").item():
+            self._diverge("weights are")
+
+    def _diverge(self, what: str) -> NoReturn:
+        checkpoint = self.run.last_checkpoint()
+        go_on = f" and pass --resume, to go on from step {checkpoint[1]}" if checkpoint else ""
+        precise = "" if self.accelerator.mixed_precision == "no" else ", without --mixed_precision"
+        reason = (
+            f"The {what} not finite after step {self.step}. Lower --learning_rate{go_on}; or begin anew, in another "
+            f"--output_dir, with a lower one{precise}."
+        )
+        if self.accelerator.is_main_process:
+            self.run.mark_diverged(reason)
+        raise RunError(reason)
+
+
+def _set_rates(scheduler: LambdaLR, base_rates: Sequence[float]) -> None:
+    """Has a scheduler go on from where it stands with other rates."""
+    scheduler.base_lrs = list(base_rates)
+    rates = [rate * factor(scheduler.last_epoch) for rate, factor in zip(base_rates, scheduler.lr_lambdas, strict=True)]
+    for group, base, rate in zip(scheduler.optimizer.param_groups, base_rates, rates, strict=True):
+        group["initial_lr"], group["lr"] = base, rate
+    scheduler._last_lr = rates
+
+
+def _share_pixel_limit(limit: int | None, _worker: int) -> None:
+    """Gives a worker process Pillow's limit of this one, which those that are not forked do not inherit."""
+    Image.MAX_IMAGE_PIXELS = limit

@@ -1,0 +1,107 @@
+"""The method: cue extractor, pseudo-labels, detector, each as its plan says; it continues from wherever it was stopped."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import PartialState
+
+from ..data import Sample
+from ..data.video import write_flow
+from ..errors import DataError, RunError
+from ..files import write_text
+from ..labels import label_images
+from ..loading import load
+from ..models.modeling_usod_sce import UsodSceModel
+from ..models.modeling_usod_sd import UsodSdModel
+from .arguments import DetectorArguments, TransferArguments
+from .checks import check_plan
+from .cue_extractor import train_cue_extractor
+from .detector import train_detector
+from .photos import join, list_run_samples
+from .plan import LabelArguments, Plan
+from .processes import join_processes
+from .run_folder import PLAN_FILE, lock_folder
+
+
+def train_method(plan: Plan) -> Path:
+    """Runs the stages of a plan that are not finished yet; returns the folder of the last one's model, or adapter.
+
+    Raises:
+        UsodError, FileNotFoundError, ModuleNotFoundError: with what to do about it; before anything is trained if it
+            can be seen by then.
+        KeyboardInterrupt: when asked to stop, once a checkpoint is written.
+    """
+    root = Path(plan.output_dir)
+    if plan.labels and root.exists() and any(root.iterdir()) and not plan.resume:
+        raise RunError(f"{root}: is not empty. Pass --resume to continue in it, or choose another --output_dir.")
+    check_plan(plan)
+    if plan.labels is None or plan.sd is None:
+        return train_detector(plan.sd) if plan.sd else train_cue_extractor(_required(plan.sce))
+    # Sets up the processes, which `PartialState` would take for one
+    accelerator = join_processes(plan.sd.mixed_precision)
+    with lock_folder(root, accelerator.is_main_process):
+        if accelerator.is_main_process:
+            write_text(root / PLAN_FILE, plan.describe())
+        if plan.flow:
+            _write_flow(plan.sd)
+        trained = train_cue_extractor(plan.sce) if plan.sce else None
+        samples = join(list_run_samples(plan.sd.images, plan.sd.aux))
+        _label(plan.labels, _labeller(plan, trained), samples, root / "labels", plan.sd.skip_unreadable)
+        return train_detector(plan.sd)
+
+
+def _required(args):
+    if args is None:
+        raise RunError("The plan has no stage to train.")
+    return args
+
+
+def _labeller(plan: Plan, trained: Path | None) -> tuple[str, str | None]:
+    """The model that makes the labels, and its adapter if it has one."""
+    if isinstance(plan.sce, TransferArguments):
+        return plan.sce.base, str(trained)
+    return (plan.labels and plan.labels.model) or str(trained), None
+
+
+def _label(
+    args: LabelArguments,
+    labeller: tuple[str, str | None],
+    samples: Sequence[Sample],
+    directory: Path,
+    skip_unreadable: bool,
+) -> None:
+    """Writes the pseudo-labels of samples that have none yet, by a model and perhaps its adapter.
+
+    Raises:
+        RunError: naming what cannot be read or written, unless it is to be skipped.
+    """
+    state = PartialState()
+    model, image_processor = load(*labeller, kind=UsodSdModel if args.by_detector else UsodSceModel)
+    report = label_images(
+        model.to(state.device),
+        image_processor,
+        [(sample.image, directory / f"{sample.id}.png") for sample in samples],
+        args.refine,
+        aux={sample.image: sample.aux for sample in samples if sample.aux} if args.by_detector else None,
+        shard=(state.process_index, state.num_processes),
+        progress=state.is_main_process,
+    )
+    if report.failed and not skip_unreadable:
+        raise RunError("\n".join([*report.failed.values(), "Repair or remove them, or pass --skip_unreadable."]))
+    state.wait_for_everyone()
+
+
+def _write_flow(args: DetectorArguments) -> None:
+    """Computes the flow of folders of frames that have none yet.
+
+    Raises:
+        DataError: naming frames that cannot be read or do not fit.
+    """
+    state = PartialState()
+    if state.is_main_process:
+        for frames, folder in zip(args.images, args.aux, strict=True):
+            try:
+                write_flow(frames, str(folder))
+            except ValueError as error:
+                raise DataError(str(error)) from error
+    state.wait_for_everyone()

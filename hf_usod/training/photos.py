@@ -1,0 +1,114 @@
+"""The images of a run: which they are, and whether they can be read and are still the same."""
+
+import logging
+import os
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from ..data import Sample, find_unreadable, list_samples
+from ..errors import DataError, RunError
+from .arguments import DetectorArguments, RunArguments
+from .run_folder import ARGUMENTS_FILE, PLAN_FILE
+
+_logger = logging.getLogger(__name__)
+
+
+def _own_files(paths: Sequence[Path], root: Path) -> set[Path]:
+    """Of the images below `root`, those in the folders of trainings: their previews, labels and flow."""
+    is_run: dict[Path, bool] = {root: False}  # the images may lie in a run's folder; they were asked for
+
+    def in_run(folder: Path) -> bool:
+        if folder not in is_run:
+            markers = (ARGUMENTS_FILE, PLAN_FILE)
+            is_run[folder] = any((folder / name).is_file() for name in markers) or in_run(folder.parent)
+        return is_run[folder]
+
+    return {path for path in paths if in_run(path.parent)}
+
+
+def list_run_samples(images: Sequence[str], aux: Sequence[str | None] = ()) -> list[list[Sample]]:
+    """The samples of each folder of images, their ids relative to it, without the files that trainings have written
+    there; see `list_samples`.
+
+    Raises:
+        FileNotFoundError: for a folder that does not exist or holds no image.
+        DataError: naming auxiliary maps that belong to no image.
+    """
+    folders = []
+    for place, folder in enumerate(images):
+        try:
+            samples = list_samples([folder], [aux[place]] if aux else ())
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        own = _own_files([sample.image for sample in samples], Path(folder))
+        if own:
+            _logger.warning("%s: %d files below it are of trainings, not photos; they are left out.", folder, len(own))
+        kept = [sample for sample in samples if sample.image not in own]
+        if not kept:
+            raise FileNotFoundError(f"{folder}: holds no images but those that trainings have written.")
+        folders.append(kept)
+    return folders
+
+
+def join(folders: Sequence[Sequence[Sample]]) -> list[Sample]:
+    """The samples of all folders; if there are several, ids begin with the folder's place, `0/…`."""
+    if len(folders) == 1:
+        return list(folders[0])
+    return [replace(sample, id=f"{place}/{sample.id}") for place, samples in enumerate(folders) for sample in samples]
+
+
+def label_files(args: DetectorArguments, folders: Sequence[Sequence[Sample]]) -> dict[str, Path]:
+    """The file of each sample's pseudo-label, by the id that `join` gives the sample."""
+    files = [
+        Path(labels) / f"{sample.id}.png"
+        for labels, samples in zip(args.labels, folders, strict=True)
+        for sample in samples
+    ]
+    return dict(zip([sample.id for sample in join(folders)], files, strict=True))
+
+
+def readable_images(args: RunArguments, paths: Sequence[Path], progress: bool) -> list[Path]:
+    """The images that can be read; every one is decoded once.
+
+    Raises:
+        RunError: naming the images that cannot be read, unless they are to be skipped.
+    """
+    unreadable = find_unreadable(paths, progress)
+    if unreadable:
+        report = "\n".join(unreadable.values())
+        if not args.skip_unreadable:
+            raise RunError(
+                f"{report}\n{len(unreadable)} of {len(paths)} images cannot be read (above). "
+                "Repair or remove them, or pass --skip_unreadable."
+            )
+        if progress:
+            _logger.warning("%s\nSkipping %d of %d images (above).", report, len(unreadable), len(paths))
+    return [path for path in paths if path not in unreadable]
+
+
+def readable_samples(args: RunArguments, samples: Sequence[Sample], progress: bool) -> list[Sample]:
+    """As `readable_images`, for samples, of which the auxiliary maps are looked at as well."""
+    readable = set(readable_images(args, files_of(samples), progress))
+    return [sample for sample in samples if {sample.image, sample.aux} - {None} <= readable]
+
+
+def files_of(samples: Sequence[Sample]) -> list[Path]:
+    """Images and auxiliary maps."""
+    return [path for sample in samples for path in (sample.image, sample.aux) if path is not None]
+
+
+def checksums(paths: Sequence[Path]) -> dict[str, int]:
+    """What each file holds, as a CRC-32, by its full path."""
+
+    def checksum(path: Path) -> int:
+        value = 0
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                value = zlib.crc32(block, value)
+        return value
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(map(os.path.abspath, paths), pool.map(checksum, paths), strict=True))
