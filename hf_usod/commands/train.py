@@ -5,9 +5,9 @@ import os
 
 from ..training.options import add_options, plan_of
 
-DESCRIPTION = """Trains on unlabelled images: a cue extractor (stage 1), pseudo-labels, and a detector (stage 2), or with
---transfer adapters of trained ones. A recipe (--recipe) may say any of these options; the command line wins. An option
-goes to all stages that have it, --set sd.num_epochs=2 to one. `--stage sd --help` shows one stage alone."""
+DESCRIPTION = """Trains on unlabelled images: a cue extractor (stage 1), pseudo-labels, and a detector (stage 2), or
+with --transfer adapters of trained ones. A recipe (--recipe) may say any of these options; the command line wins. An
+option goes to all stages that have it, --set sd.num_epochs=2 to one. `--stage sd --help` shows one stage alone."""
 
 
 def add_parser(commands) -> None:
@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_of(args)
 
     import torch
+    from accelerate.utils import parse_flag_from_env
     from PIL import Image
 
     from ..training.checks import check_plan
@@ -29,11 +30,9 @@ def run(args: argparse.Namespace) -> int:
     from ..training.processes import keep_freed_memory
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
-    if not torch.accelerator.is_available():
-        os.environ.setdefault(
-            "ACCELERATE_USE_CPU", "true"
-        )  # without it, processes of `torchrun` do not find each other
-    if os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("true", "1", "yes", "y", "on", "t"):
+    if not torch.accelerator.is_available():  # processes of `torchrun` do not find each other unless told so
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    if parse_flag_from_env("ACCELERATE_USE_CPU"):
         keep_freed_memory()
     if args.dry_run:
         print(plan.describe(), end="")

@@ -14,8 +14,8 @@ SPR_MODES = ("both", "posterior", "none")
 def _help(text: str, default: Any = MISSING, **metadata: Any) -> Any:
     """A field with its help text and, optionally, a default.
 
-    The metadata that are understood: `choices`; `at_least`, `above`, `at_most`, `below` (bounds of a number, or of each in a
-    list); `place` ("folder" if the value is one, "name" if it may be one: in a recipe, relative to the recipe);
+    The metadata that are understood: `choices`; `at_least`, `above`, `at_most`, `below` (bounds of a number, or of each
+    in a list); `place` ("folder" if the value is one, "name" if it may be one: in a recipe, relative to the recipe);
     `starts` (the values of `DetectorArguments.start` with which the field has an effect).
     """
     metadata["help"] = text

@@ -1,6 +1,6 @@
 """What a plan says of files and models, looked at before anything is trained."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,8 +63,8 @@ def _check_models(plan: Plan) -> None:
     if isinstance(plan.sce, TransferArguments):
         models[plan.sce.base, UsodSceModel] = "--base"
     if plan.labels and plan.labels.model:
-        kind = UsodSdModel if plan.labels.by_detector else UsodSceModel
-        models[plan.labels.model, kind] = "--adapt" if plan.labels.by_detector else "--sce"
+        by_detector = plan.labels.by_detector
+        models[plan.labels.model, UsodSdModel if by_detector else UsodSceModel] = "--adapt" if by_detector else "--sce"
     if plan.sd:
         for option, model in (("--adapt", plan.sd.adapt), ("--start_from", plan.sd.start_from)):
             if model:
@@ -89,7 +89,7 @@ def _check_name(option: str, name: str, embedded: Sequence[str]) -> None:
         )
 
 
-def _check_labels(files: "Sequence[Path] | Iterator[Path]") -> None:
+def _check_labels(files: Iterable[Path]) -> None:
     missing = [path for path in files if not path.is_file()]
     if missing:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -1,5 +1,5 @@
-"""Stage 1: the saliency cue extractor, trained on unlabelled images by L_pcl-sd + 0.05 L_btm + L_sc; and its transfer: a
-task adapter for a trained one, by the same objective (method: section 3)."""
+"""Stage 1: the saliency cue extractor, trained on unlabelled images by L_pcl-sd + 0.05 L_btm + L_sc; and its transfer,
+a task adapter for a trained one, by the same objective (method: section 3)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +56,7 @@ class CueExtractorStage(Stage):
         self.network = network
         self.model = network.decoder.to(memory_format=torch.channels_last)
         self.image_processor = image_processor
-        self.dataset = ImageViews(paths, image_processor)
+        self.dataset: ImageViews = ImageViews(paths, image_processor)
         self.features = features
         if features.batch_statistics:
             self.stateful = [network.backbone]  # for its running statistics

@@ -57,7 +57,9 @@ class DetectorStage(Stage):
         self.model = model
         self.autocast = autocast
         self.image_processor = image_processor
-        self.dataset = SampleViews(samples, set_input_size(copy.deepcopy(image_processor), view_size(args)))
+        self.dataset: SampleViews = SampleViews(
+            samples, set_input_size(copy.deepcopy(image_processor), view_size(args))
+        )
         self.labels = labels
         self.refiner = PixelRefiner()
         self.terms = args.loss.split("+")

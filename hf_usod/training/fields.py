@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PlanError
+from .arguments import STAGES, SharedArguments
 
+SHARED_NAMES = tuple(spec.name for spec in fields(SharedArguments))  # of all stages and of a run of all
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 
 
@@ -60,9 +62,9 @@ class ArgumentField:
             return self.from_word(value)
         if self.kind is float and type(value) is int:
             return float(value)
-        if type(value) is not self.kind:
+        if type(value) is not self.kind:  # not isinstance: True is no int
             raise PlanError(f"{source}: invalid {self.kind.__name__} value: {value!r}.")
-        return self._located(value, folder) if folder and self.metadata.get("place") else value
+        return self._located(str(value), folder) if folder and self.metadata.get("place") else value
 
     def _located(self, value: str, folder: Path) -> str:
         path = folder / Path(value).expanduser()
@@ -80,8 +82,9 @@ def _argument_field(spec: Field, annotation: Any) -> ArgumentField:
 
 
 @cache
-def argument_fields(cls: type) -> dict[str, ArgumentField]:
-    """The fields of an arguments' dataclass by name."""
+def argument_fields(stage: str) -> dict[str, ArgumentField]:
+    """The arguments of one of the `STAGES` by name."""
+    cls = STAGES[stage]
     annotations = typing.get_type_hints(cls)
     return {spec.name: _argument_field(spec, annotations[spec.name]) for spec in fields(cls)}
 

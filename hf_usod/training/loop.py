@@ -87,7 +87,7 @@ class Loop:
         args, accelerator = self.args, self.accelerator
         self.schedule = Schedule.of(
             args,
-            len(stage.dataset),  # type: ignore[arg-type]
+            len(stage.dataset),
             accelerator.num_processes,
             accelerator.gradient_accumulation_steps,
         )
@@ -116,7 +116,7 @@ class Loop:
         args, accelerator = self.args, self.accelerator
         groups = stage.parameter_groups(self.schedule.updates_per_epoch)
         optimizer = torch.optim.SGD(groups, args.learning_rate, momentum=args.momentum, weight_decay=args.weight_decay)
-        self.sampler = EpochSampler(len(stage.dataset), args.seed, args.flip_probability)  # type: ignore[arg-type]
+        self.sampler = EpochSampler(len(stage.dataset), args.seed, args.flip_probability)
         loader: DataLoader = DataLoader(
             stage.dataset,
             args.batch_size,
@@ -256,9 +256,9 @@ class Loop:
         raise RunError(reason)
 
 
-def _set_rates(scheduler: LambdaLR, base_rates: Sequence[float]) -> None:
+def _set_rates(scheduler: LambdaLR, base_rates: Sequence[Any]) -> None:
     """Has a scheduler go on from where it stands with other rates."""
-    scheduler.base_lrs = list(base_rates)
+    scheduler.base_lrs = [*base_rates]
     rates = [rate * factor(scheduler.last_epoch) for rate, factor in zip(base_rates, scheduler.lr_lambdas, strict=True)]
     for group, base, rate in zip(scheduler.optimizer.param_groups, base_rates, rates, strict=True):
         group["initial_lr"], group["lr"] = base, rate

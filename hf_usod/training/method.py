@@ -1,4 +1,4 @@
-"""The method: cue extractor, pseudo-labels, detector, each as its plan says; it continues from wherever it was stopped."""
+"""The method: cue extractor, pseudo-labels, detector, as the plan says; it continues from wherever it was stopped."""
 
 from collections.abc import Sequence
 from pathlib import Path

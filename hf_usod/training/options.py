@@ -6,8 +6,8 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from .arguments import STAGES, SharedArguments
-from .fields import ArgumentField, argument_fields
+from .arguments import STAGES
+from .fields import SHARED_NAMES, ArgumentField, argument_fields
 from .plan import Plan, make_plan
 from .recipes import COMMAND_LINE, Setting, parse_set, read_recipe
 
@@ -36,19 +36,16 @@ def add_options(parser: argparse.ArgumentParser, stage: str | None = None) -> No
     )
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, and train nothing")
     stages = [stage] if stage else list(_TITLES)
-    shared = argument_fields(SharedArguments)
-    groups = {name: _fields_of(name) for name in stages}
-    common = set(groups["sce"]) & set(groups["sd"]) - shared.keys() if stage is None else set()
-    _add_group(parser, "every run", [groups[stages[0]][name] for name in shared], groups)
-    _add_group(parser, "every stage", [groups["sd"][name] for name in groups["sd"] if name in common], groups)
-    added = shared.keys() | common
+    groups = {name: argument_fields(name) for name in stages}
+    _add_group(parser, "every run", [groups[stages[0]][name] for name in SHARED_NAMES], groups)
+    added = set(SHARED_NAMES)
+    if stage is None:
+        common = [spec for name, spec in groups["sd"].items() if name in groups["sce"] and name not in added]
+        _add_group(parser, "stage 1 and stage 2", common, groups)
+        added |= {spec.name for spec in common}
     for name in stages:
         _add_group(parser, _TITLES[name], [each for each in groups[name].values() if each.name not in added], groups)
         added |= groups[name].keys()
-
-
-def _fields_of(stage: str) -> dict[str, ArgumentField]:
-    return argument_fields(STAGES[stage])
 
 
 def _add_group(
@@ -99,7 +96,7 @@ def _default(spec: ArgumentField) -> str:
     if spec.default is MISSING:
         return ""
     if spec.default is None or spec.default == []:
-        return "none"
+        return "not set"
     return " ".join(map(str, spec.default)) if spec.is_list else str(spec.default)
 
 
@@ -123,7 +120,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     Raises:
         PlanError: naming the recipe or the option, and what is wrong.
     """
-    names = {name for stage in STAGES for name in _fields_of(stage)}
+    names = {name for stage in STAGES for name in argument_fields(stage)}
     settings = read_recipe(recipe_file(options.recipe)) if options.recipe else []
     settings += [
         Setting(name, value, None, COMMAND_LINE, f"--{name}") for name, value in vars(options).items() if name in names

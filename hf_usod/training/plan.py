@@ -18,13 +18,11 @@ from .arguments import (
     CueExtractorArguments,
     DetectorArguments,
     MethodArguments,
-    SharedArguments,
     TransferArguments,
 )
-from .fields import argument_fields
+from .fields import SHARED_NAMES, argument_fields
 from .recipes import COMMAND_LINE, Setting
 
-_SHARED = argument_fields(SharedArguments).keys()
 _MADE = frozenset({"images", "output_dir", "resume", "labels", "aux"})  # of a stage, by the run of all stages
 
 
@@ -134,7 +132,7 @@ class _Planner:
             PlanError: if an argument is missing or its value is impossible.
         """
         self.made[stage] = made
-        specs = argument_fields(STAGES[stage])
+        specs = argument_fields(stage)
         chosen = {setting.name: setting for setting in self.settings if self._is_for(setting, stage)}
         self.chosen[stage] = chosen
         if stage == "sd":
@@ -150,9 +148,9 @@ class _Planner:
 
     def _is_for(self, setting: Setting, stage: str) -> bool:
         """Whether a setting says something to a stage of this run."""
-        if setting.name not in argument_fields(STAGES[stage]) or setting.name in self.made[stage]:
+        if setting.name not in argument_fields(stage) or setting.name in self.made[stage]:
             return False
-        return setting.stage in (None, stage) or (setting.stage == "all" and setting.name in _SHARED)
+        return setting.stage in (None, stage) or (setting.stage == "all" and setting.name in SHARED_NAMES)
 
     def _take_void(self, chosen: dict[str, Setting], adapted: bool) -> None:
         """Takes out what has no effect on a trained detector, which brings its backbones and widths."""
@@ -163,7 +161,7 @@ class _Planner:
         if choosers:
             self.chooser = choosers[0]
             start = "model" if self.chooser.name == "start_from" else "adapter"
-        specs = argument_fields(DetectorArguments)
+        specs = argument_fields("sd")
         for name in [name for name in chosen if start not in specs[name].metadata.get("starts", (start,))]:
             self.void[name] = chosen.pop(name)
 
@@ -179,10 +177,10 @@ class _Planner:
                 continue
             if setting.name in self.void and stages:
                 if self.chooser is None or setting.rank >= self.chooser.rank:
-                    beside = f"--{self.chooser.name}" if self.chooser else f"a {DetectorArguments.__name__} that is new"
+                    beside = f"--{self.chooser.name}" if self.chooser else "a new detector"
                     raise PlanError(f"{setting.source}: has no effect with {beside}; leave it out.")
                 continue
-            owners = [name for name, cls in STAGES.items() if setting.name in argument_fields(cls)]
+            owners = [name for name in STAGES if setting.name in argument_fields(name)]
             raise PlanError(
                 f"{setting.source}: has no effect with --stage {self.run}"
                 f"{' as it is set up here' if set(owners) & set(self.chosen) else ''}; leave it out. It is an argument "

@@ -1,4 +1,4 @@
-"""Recipes: YAML files of `argument: value`, for every stage that has it, and sections by the names of `STAGES`, for one.
+"""Recipes: YAML files of `argument: value`, for every stage that has it, and sections named after stages, for one.
 
 What they and the command line say is kept as `Setting`s, which `plan.make_plan` puts together.
 """
@@ -44,13 +44,16 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-for _kind, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-     "-+.0123456789"),
-):  # fmt: skip
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
+_EXPONENT = r"[eE][-+]?[0-9]+"
+_PATTERNS = {
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(?:0|[1-9][0-9]*)",
+    "float": rf"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:{_EXPONENT})?|[-+]?[0-9]+{_EXPONENT}",
+}
+for _kind, _pattern in _PATTERNS.items():
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list("tTfF-+.0123456789")
+    )
 
 
 def _load(text: str, source: str) -> Any:
@@ -67,8 +70,8 @@ def _field(name: str, stage: str | None, source: str) -> ArgumentField:
         PlanError: if there is none, naming the nearest.
     """
     known: dict[str, ArgumentField] = {}
-    for cls in [STAGES[stage]] if stage else STAGES.values():
-        known |= {name: each for name, each in argument_fields(cls).items() if name not in known}
+    for name_of_stage in [stage] if stage else STAGES:
+        known |= {name: each for name, each in argument_fields(name_of_stage).items() if name not in known}
     if name not in known:
         raise PlanError(f"{source}: there is no argument {name!r}.{suggestion(name, known)}")
     return known[name]
@@ -113,7 +116,7 @@ def read_recipe(path: Path) -> list[Setting]:
 
 
 # `sce` and `transfer` are arguments of a run of all stages as well; on a recipe's first level they are those.
-_SECTIONS = STAGES.keys() - argument_fields(STAGES["all"]).keys()
+_SECTIONS = STAGES.keys() - argument_fields("all").keys()
 
 
 def parse_set(texts: Sequence[str]) -> list[Setting]:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from peft import PeftModel
 from torch import nn
-from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
+from ..data import ImageViews, SampleViews
 from ..models.image_processing_usod import UsodImageProcessor
 
 Item = TypeVar("Item")
@@ -36,7 +36,7 @@ class Stage(ABC):
     """
 
     model: nn.Module
-    dataset: Dataset
+    dataset: ImageViews | SampleViews
     image_processor: UsodImageProcessor
     stateful: Sequence[nn.Module] = ()
     collapse_advice = "too high a learning rate (--learning_rate)"

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -21,21 +20,16 @@ from transformers import AutoImageProcessor, AutoModel
 
 from hf_usod.cli import main
 from hf_usod.data import EpochSampler, second_scale
+from hf_usod.errors import RunError
 from hf_usod.models.modeling_usod_sce import UsodSceModel
-from hf_usod.training import (
-    STAGES,
-    CueExtractorArguments,
-    DetectorArguments,
-    RunError,
-    parse_arguments,
-    train_cue_extractor,
-)
-from hf_usod.training.cue_extractor import CueExtractorStage, build_model
-from hf_usod.training.engine import CollapseWatch, linear_decay, make_accelerator, stop_requests
+from hf_usod.training.arguments import CueExtractorArguments
+from hf_usod.training.cue_extractor import CueExtractorStage, build_model, train_cue_extractor
+from hf_usod.training.loop import linear_decay
+from hf_usod.training.monitoring import CollapseWatch
+from hf_usod.training.processes import make_accelerator, stop_requests
 from hf_usod.training.run_folder import RunFolder
 
 TRAIN_SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
-RECIPES = TRAIN_SCRIPT.parent / "recipes"
 NUM_IMAGES = 13  # of the `photos` fixture: three batches of four, and one left over
 NUM_STEPS = 6
 
@@ -315,7 +309,7 @@ def test_too_few_images_are_refused_and_the_run_can_begin_anew(arguments):
     assert train_cue_extractor(replace(arguments, num_epochs=1)).is_dir()
 
 
-def test_unreadable_images_are_named_and_can_be_skipped(arguments, photos, tmp_path, uninterrupted, capfd):
+def test_unreadable_images_are_named_and_can_be_skipped(arguments, photos, tmp_path, uninterrupted, capfd, caplog):
     damaged = tmp_path / "more" / "cut_short.png"
     damaged.parent.mkdir()
     damaged.write_bytes((photos / "photo_00.png").read_bytes()[:2000])
@@ -325,7 +319,7 @@ def test_unreadable_images_are_named_and_can_be_skipped(arguments, photos, tmp_p
     assert f"{damaged}: cannot be read as an image" in message
     assert "1 of 14 images cannot be read (above). Repair or remove them, or pass --skip_unreadable." in message
     train_cue_extractor(replace(arguments, skip_unreadable=True))
-    assert str(damaged) in capfd.readouterr().out
+    assert str(damaged) in caplog.text
     assert_same_weights(arguments.output_dir, uninterrupted)
 
 
@@ -410,81 +404,6 @@ def test_half_written_checkpoints_are_ignored(arguments):
     for name in ("checkpoint-30.writing", "checkpoint-9", "checkpoint-10", "checkpoint-old"):
         (folder.root / name).mkdir()
     assert folder.last_checkpoint() == (folder.root / "checkpoint-10", 10)
-
-
-# --- Recipes --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def recipe(tmp_path) -> Callable[[str], list[str]]:
-    """`recipe(text)`: a command line with a recipe file of that text."""
-
-    def write(text: str) -> list[str]:
-        (tmp_path / "recipe.yaml").write_text(text)
-        return ["--recipe", str(tmp_path / "recipe.yaml"), "--output_dir", "run"]
-
-    return write
-
-
-def test_a_recipe_stands_over_the_defaults_and_under_the_command_line(recipe):
-    given = recipe(
-        "images: [a, b]\nnum_epochs: 7\nlearning_rate: 1e-2\nscale_steps: [-1, 1]\n"
-        "curriculum: false\nmixed_precision: no\n"
-    )
-    arguments = parse_arguments(CueExtractorArguments, [*given, "--num_epochs", "5"])
-    expected = CueExtractorArguments(
-        images=["a", "b"],
-        output_dir="run",
-        num_epochs=5,
-        learning_rate=0.01,
-        scale_steps=[-1, 1],
-        curriculum=False,
-        mixed_precision="no",
-    )
-    assert arguments == expected
-    assert parse_arguments(CueExtractorArguments, [*given, "--images", "c"]).images == ["c"]
-
-
-def test_a_recipe_may_name_one_folder_without_a_list(recipe):
-    assert parse_arguments(CueExtractorArguments, recipe("images: photos\n")).images == ["photos"]
-
-
-def test_a_recipe_has_sections_for_the_stages(recipe):
-    given = recipe("images: [a]\nsce:\n  num_epochs: 7\nsd:\n  num_epochs: 3\n  labels: [b]\n")
-    assert parse_arguments(CueExtractorArguments, given).num_epochs == 7
-    assert parse_arguments(DetectorArguments, given) == DetectorArguments(
-        images=["a"], output_dir="run", num_epochs=3, labels=["b"]
-    )
-
-
-@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_recipes_of_the_repository_are_understood(file):
-    for stage in ["all", *yaml.safe_load(file.read_text())]:
-        given = ["--recipe", str(file), "--images", "a", "--output_dir", "b"]
-        if stage == "sd":
-            given += ["--labels", "c"]
-        assert parse_arguments(STAGES[stage], given).images == ["a"]
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("images: a\nepochs: 3\n", "recipe.yaml: there is no argument 'epochs'"),
-        ("images: a\nnum_epochs: many\n", "invalid int value: 'many'"),
-        ("images: a\npcl_sd_variant: v2\n", "invalid choice: 'v2'"),
-        ("images: a\nnum_epochs: 0\n", "--num_epochs must be at least 1, got 0"),
-        ("images: a\nscale_steps: [-5, 1]\n", "--scale_steps [-5, 1] shrink the second view to 0 pixels"),
-        ("- images\n", "expected lines of `argument: value`"),
-        ("images: [a\n", "recipe.yaml: while parsing"),
-        ("num_epochs: 3\n", "the following arguments are required: --images"),
-        ("images: a\nsce:\n  epochs: 3\n", "recipe.yaml: there is no argument 'epochs'"),
-        ("images: a\nstage1:\n  num_epochs: 3\n", "recipe.yaml: there is no stage 'stage1'"),
-    ],
-)
-def test_wrong_recipes_are_refused(recipe, capsys, text, message):
-    with pytest.raises(SystemExit):
-        parse_arguments(CueExtractorArguments, recipe(text))
-    assert message in capsys.readouterr().err
 
 
 # --- Two processes --------------------------------------------------------------------------------------------------
