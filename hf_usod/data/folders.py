@@ -1,7 +1,8 @@
 """Finding and checking the images of folder trees. Nothing here knows of masks: training reads images alone."""
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,16 +24,41 @@ def is_image_file(path: Path) -> bool:
 def list_images(root: str | Path) -> list[Path]:
     """All images below a folder, sorted, so that the order is the same on every machine.
 
+    Links to folders are followed, but for those to folders that are below it anyway, or that were followed already.
+
     Raises:
         FileNotFoundError: if the folder does not exist or holds no image.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder of images.")
-    paths = sorted(path for path in root.rglob("*") if is_image_file(path) and path.is_file())
+    paths = sorted(path for path in _walk(root) if is_image_file(path) and path.is_file())
     if not paths:
         raise FileNotFoundError(f"{root}: holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES)[:8])}, …).")
     return paths
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """The files below a folder and, once, below the folders that links in it lead to."""
+    top = Path(os.path.realpath(root))
+    seen: set[Path] = set()  # real folders
+    pending = [root]
+    while pending:
+        for folder, subfolders, names in os.walk(pending.pop(0)):  # does not follow links
+            real = Path(os.path.realpath(folder))
+            if real in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
+            yield from (Path(folder, name) for name in names)
+            links = [Path(folder, name) for name in sorted(subfolders) if os.path.islink(os.path.join(folder, name))]
+            targets = {link: Path(os.path.realpath(link)) for link in links}
+            # What is below `top` comes by anyway; what `top` is below is a loop
+            pending += [
+                link
+                for link, target in targets.items()
+                if not (target.is_relative_to(top) or top.is_relative_to(target))
+            ]
 
 
 def output_names(relative: Sequence[Path]) -> list[Path]:

@@ -26,20 +26,20 @@ def list_samples(images: Sequence[str | Path], aux: Sequence[str | Path | None] 
 
     Args:
         images: folders; their trees are searched. The ids of several folders begin with the folder's place, `0/…`.
-        aux: for each of them the folder with its auxiliary maps, by relative path and stem, or None or "none". An image
-            may have none; that a map belongs to no image is an error.
+        aux: for each of them the folder with its auxiliary maps, by relative path and stem, or None. An image may
+            have none; that a map belongs to no image is an error.
 
     Raises:
         FileNotFoundError: for a folder that does not exist or holds no image.
         ValueError: if there is not one auxiliary folder for each folder of images, or naming maps without an image.
     """
     if aux and len(aux) != len(images):
-        raise ValueError(f"{len(images)} folders of images but {len(aux)} of auxiliary maps; give 'none' for none.")
+        raise ValueError(f"{len(images)} folders of images but {len(aux)} of auxiliary maps; give None for none.")
     samples: list[Sample] = []
     for place, (folder, aux_folder) in enumerate(zip(images, aux or [None] * len(images), strict=True)):
         paths = list_images(folder)
         maps: dict[str, Path] = {}
-        if aux_folder not in (None, "none"):
+        if aux_folder is not None:
             map_paths = list_images(aux_folder)
             maps = dict(zip(relative_names(map_paths, Path(aux_folder)), map_paths, strict=True))
         names = relative_names(paths, Path(folder))

@@ -51,9 +51,8 @@ _PATTERNS = {
     "float": rf"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:{_EXPONENT})?|[-+]?[0-9]+{_EXPONENT}",
 }
 for _kind, _pattern in _PATTERNS.items():
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list("tTfF-+.0123456789")
-    )
+    _first = list("tTfF-+.0123456789")  # characters that such a word begins with
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
 def _load(text: str, source: str) -> Any:

@@ -1,0 +1,28 @@
+"""Finding the images of folder trees."""
+
+from PIL import Image
+
+from hf_usod.data import list_images
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for photo in (root / "a" / "1.png", root / "2.png", elsewhere / "3.png", elsewhere / "deep" / "4.png"):
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (2, 2)).save(photo)
+    (root / "linked").symlink_to(elsewhere)
+    (root / "linked_too").symlink_to(elsewhere)
+    (root / "own").symlink_to(root / "a")  # comes by anyway
+    (elsewhere / "back").symlink_to(root)  # loops
+    (elsewhere / "up").symlink_to(tmp_path)
+    (root / "self").symlink_to(root)
+    (root / "nowhere").symlink_to(tmp_path / "missing")
+    found = [path.relative_to(root).as_posix() for path in list_images(root)]
+    assert found == ["2.png", "a/1.png", "linked/3.png", "linked/deep/4.png"]
+
+
+def test_a_root_may_be_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    Image.new("L", (2, 2)).save(tmp_path / "real" / "1.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert list_images(tmp_path / "link") == [tmp_path / "link" / "1.png"]
