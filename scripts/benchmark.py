@@ -33,7 +33,6 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from hf_usod.training.engine import StepOutput, make_accelerator
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, ResNetBackbone
@@ -44,9 +43,12 @@ from hf_usod.models.configuration_usod import backbone_preset
 from hf_usod.models.image_processing_usod import UsodImageProcessor
 from hf_usod.models.modeling_usod_sce import UsodSceModel, resize
 from hf_usod.objectives import boundary
-from hf_usod.training import CueExtractorArguments, cue_extractor
-from hf_usod.training.cue_extractor import CueExtractorStage, build_model
+from hf_usod.training import cue_extractor
+from hf_usod.training.arguments import CueExtractorArguments
+from hf_usod.training.cue_extractor import CueExtractorStage, build_model, texture
 from hf_usod.training.frozen import FrozenBackbone
+from hf_usod.training.processes import keep_freed_memory, make_accelerator
+from hf_usod.training.stage import StepOutput
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "space" / "examples"
 SIDES = ("ours", "plain")
@@ -120,7 +122,7 @@ class PlainStage:
 
     def __init__(self, args: CueExtractorArguments, image_processor: UsodImageProcessor, watch: Stopwatch):
         self.args = args
-        self.texture = CueExtractorStage(args, image_processor, None).texture  # the same normalisation on both sides
+        self.image_processor = image_processor  # the same normalisation of textures on both sides
         self.pcl_sd = watch.timed("pcl_sd", plain_pcl_sd)
         self.btm = watch.timed("btm", plain_btm)
         self.consistency = watch.timed("sc", plain_consistency)
@@ -133,7 +135,7 @@ class PlainStage:
         for view in (batch, resize(batch, (side, side))):
             saliency = model(pixel_values=view).logits.sigmoid()
             terms["pcl_sd"] += self.pcl_sd(saliency, epoch, args.num_epochs)
-            terms["btm"] += self.btm(saliency, self.texture(view))
+            terms["btm"] += self.btm(saliency, texture(view, self.image_processor))
             maps.append(saliency)
         terms["sc"] = self.consistency(*maps)
         return StepOutput(terms["pcl_sd"] + 0.05 * terms["btm"] + terms["sc"], terms, maps[0].detach())
@@ -159,7 +161,7 @@ def prepare_model(args: CueExtractorArguments, folder: str, directory: str, thre
         args.backbone = str(Path(directory) / "backbone")
         Pretrained(backbone, UsodImageProcessor()).save_pretrained(args.backbone)
     model, image_processor = build_model(args)
-    stage = CueExtractorStage(args, image_processor, FrozenBackbone(model.backbone))
+    stage = CueExtractorStage(args, model, image_processor, [], FrozenBackbone(model.backbone))
     batch = load_batch(folder, args, image_processor)
     optimizer = torch.optim.SGD(model.decoder.parameters(), args.learning_rate, momentum=args.momentum)
     for step in range(num_steps):
@@ -182,11 +184,14 @@ def measure(
     stage: CueExtractorStage | PlainStage
     if side == "ours":
         accelerator = make_accelerator(args)
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
         for part, name in {"pcl_sd": "pcl_sd_loss", "btm": "btm_loss", "sc": "consistency_loss"}.items():
             setattr(cue_extractor, name, watch.timed(part, getattr(cue_extractor, name)))
         features = FrozenBackbone(model.backbone, accelerator.mixed_precision)
-        stage = CueExtractorStage(args, image_processor, watch.timed("backbone", features))
-        trained = model.decoder.to(memory_format=torch.channels_last)
+        stage = CueExtractorStage(args, model, image_processor, [], features)
+        stage.features = watch.timed("backbone", features)
+        trained = stage.model
     else:
         accelerator = Accelerator()
         stage = PlainStage(args, image_processor, watch)

@@ -29,6 +29,17 @@ from .run_folder import RunFolder
 from .stage import Stage, StepOutput, evenly_spread, save_network, set_input_size
 
 
+def texture(pixel_values: torch.Tensor, image_processor: UsodImageProcessor) -> torch.Tensor:
+    """Images as texture matching sees them: normalised by ImageNet's statistics whatever the backbone wants, so that
+    alpha means the same distance in colour for every backbone.
+
+    Args:
+        pixel_values: `(B, 3, H, W)`, as the processor makes them.
+    """
+    images = to_unit_range(pixel_values, image_processor.image_mean, image_processor.image_std)
+    return normalize(images, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+
+
 class CueExtractorStage(Stage):
     """The stage-1 objective on two views of a batch (method: section 3).
 
@@ -61,15 +72,6 @@ class CueExtractorStage(Stage):
         if features.batch_statistics:
             self.stateful = [network.backbone]  # for its running statistics
 
-    def to_unit_range(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Model inputs back as RGB in [0, 1]."""
-        return to_unit_range(pixel_values, self.image_processor.image_mean, self.image_processor.image_std)
-
-    def texture(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Images as texture matching sees them: normalised by ImageNet's statistics whatever the backbone wants, so
-        that alpha means the same distance in colour for every backbone."""
-        return normalize(self.to_unit_range(pixel_values), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-
     def saliency(self, decoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Maps `(B, 1, H, W)` in [0, 1] of images `(B, 3, H, W)`."""
         logits = decoder(self.features(images))
@@ -85,15 +87,15 @@ class CueExtractorStage(Stage):
         distilling = torch.stack(
             [pcl_sd_loss(saliency, epoch, args.num_epochs, args.pcl_sd_variant, args.curriculum) for saliency in maps]
         ).sum()
-        texture = torch.stack(
+        matching = torch.stack(
             [
-                btm_loss(saliency, self.texture(view), args.btm_radius, args.btm_alpha)
+                btm_loss(saliency, texture(view, self.image_processor), args.btm_radius, args.btm_alpha)
                 for saliency, view in zip(maps, views)
             ]
         ).sum()
         consistency = consistency_loss(*maps)
-        loss = distilling + args.btm_weight * texture + args.consistency_weight * consistency
-        terms = {"pcl_sd": distilling, "btm": texture, "sc": consistency}
+        loss = distilling + args.btm_weight * matching + args.consistency_weight * consistency
+        terms = {"pcl_sd": distilling, "btm": matching, "sc": consistency}
         return StepOutput(loss, terms, maps[0].detach())
 
     def parameter_groups(self, updates_per_epoch: int) -> list[dict[str, Any]]:
@@ -105,7 +107,7 @@ class CueExtractorStage(Stage):
         batch = batch.to(next(model.parameters()).device)
         with torch.inference_mode(), self.features.as_used():
             saliency = self.saliency(model, batch)
-        return self.to_unit_range(batch), saliency
+        return to_unit_range(batch, self.image_processor.image_mean, self.image_processor.image_std), saliency
 
     def save(self, directory: Path) -> None:
         save_network(self.network, self.image_processor, directory)

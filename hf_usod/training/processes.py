@@ -61,6 +61,8 @@ def join_processes(mixed_precision: str | None, **options: Any) -> Accelerator:
         accelerator = Accelerator(mixed_precision=mixed_precision, **options)
     except ValueError as error:
         raise RunError(f"--mixed_precision {mixed_precision}: {error}") from error
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise RunError("--mixed_precision fp16: needs a GPU. On a CPU, give bf16 or no.")
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started > 1 and accelerator.num_processes == 1:
         raise RunError(

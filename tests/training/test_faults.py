@@ -117,7 +117,7 @@ def test_what_stage_2_cannot_do_is_told_before_stage_1(refused, options, message
 def test_a_precision_that_the_device_does_not_have_is_refused(refused):
     AcceleratorState._reset_state(reset_partial_state=True)  # as in a new process
     try:
-        assert "--mixed_precision fp16: fp16 mixed precision requires a device" in refused("--mixed_precision", "fp16")
+        assert "--mixed_precision fp16: needs a GPU. On a CPU, give bf16 or no." in refused("--mixed_precision", "fp16")
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
 
