@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_of(args)
 
     import torch
+    from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
     from PIL import Image
 
@@ -39,5 +40,9 @@ def run(args: argparse.Namespace) -> int:
         for line in check_plan(plan):
             print(line)
         return 0
-    print(f"Trained: {train_method(plan)}.")
+    trained = train_method(plan)
+    state = PartialState()
+    if state.is_main_process:
+        print(f"Trained: {trained}.")
+    state.destroy_process_group()
     return 0

@@ -108,8 +108,11 @@ class Loop:
                     self._epoch(stage, epoch)
             if accelerator.is_main_process:
                 self.run.save_model(stage.save)
+            accelerator.wait_for_everyone()  # the next stage reads it in every process
         finally:
-            accelerator.end_training()  # writes what is left of the log
+            # Writes what is left of the log; `end_training` would also part the processes, before the next stage
+            for tracker in accelerator.trackers:
+                tracker.finish()
         return self.run.model
 
     def _prepare(self, stage: Stage) -> None:
@@ -244,13 +247,14 @@ class Loop:
             self._diverge("weights are")
 
     def _diverge(self, what: str) -> NoReturn:
+        precise = "" if self.accelerator.mixed_precision == "no" else ", or without --mixed_precision"
+        anew = f"begin anew in another --output_dir with a lower one{precise}"
         checkpoint = self.run.last_checkpoint()
-        go_on = f" and pass --resume, to go on from step {checkpoint[1]}" if checkpoint else ""
-        precise = "" if self.accelerator.mixed_precision == "no" else ", without --mixed_precision"
-        reason = (
-            f"The {what} not finite after step {self.step}. Lower --learning_rate{go_on}; or begin anew, in another "
-            f"--output_dir, with a lower one{precise}."
-        )
+        if checkpoint and not self.run.diverged:
+            advice = f"Lower --learning_rate and pass --resume, to go on from step {checkpoint[1]}; or {anew}."
+        else:  # the checkpoint did not help either, or there is none
+            advice = f"Lower --learning_rate: {anew}."
+        reason = f"The {what} not finite after step {self.step}. {advice}"
         if self.accelerator.is_main_process:
             self.run.mark_diverged(reason)
         raise RunError(reason)

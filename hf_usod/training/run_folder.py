@@ -53,7 +53,7 @@ class RunFolder:
                 raise RunError(
                     f"{root}: holds a run already. Pass --resume to continue it, or choose another --output_dir."
                 )
-            _check_same(json.loads(stored.read_text()), arguments, stored, self._diverged.exists())
+            _check_same(json.loads(stored.read_text()), arguments, stored, self.diverged)
         elif not stored.exists() and self.root.exists() and any(self.root.iterdir()):
             raise RunError(f"{root}: is not empty and holds no run. Choose another --output_dir.")
         accelerator.wait_for_everyone()
@@ -91,11 +91,12 @@ class RunFolder:
     def mark_diverged(self, reason: str) -> None:
         """Notes that the run stopped because its numbers were not finite any more: `learning_rate` may then be another
         when it is resumed."""
-        write_text(self._diverged, f"{reason}\n")
+        write_text(self.root / _DIVERGED_FILE, f"{reason}\n")
 
     @property
-    def _diverged(self) -> Path:
-        return self.root / _DIVERGED_FILE
+    def diverged(self) -> bool:
+        """Whether the run has stopped so since its last checkpoint."""
+        return (self.root / _DIVERGED_FILE).exists()
 
     @property
     def model(self) -> Path:
@@ -133,7 +134,7 @@ class RunFolder:
             os.rename(aside, final)
             for path in older:
                 shutil.rmtree(path)
-            self._diverged.unlink(missing_ok=True)
+            (self.root / _DIVERGED_FILE).unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
 
     def save_model(self, save: Callable[[Path], None], epoch: int | None = None) -> None:

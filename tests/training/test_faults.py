@@ -353,6 +353,15 @@ def test_torchrun_makes_one_run_of_two_processes(arguments):
     assert (Path(arguments.output_dir) / "model" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
+def test_two_processes_run_all_stages(recipe, own_photos, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    words = ["--recipe", recipe, "--images", own_photos, "--output_dir", tmp_path / "run", "--refine", "none"]
+    subprocess.run([*torchrun, str(TRAIN_SCRIPT), *map(str, words)], check=True)
+    assert len(list((tmp_path / "run" / "labels").glob("*.png"))) == 13
+    assert (tmp_path / "run" / "sd" / "model" / "model.safetensors").is_file()
+
+
 # --- Steps ----------------------------------------------------------------------------------------------------------
 
 
