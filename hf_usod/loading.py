@@ -105,11 +105,9 @@ def load(
         loaded.model.eval()
     try:
         loaded.model.to(device or _fastest_device())
-    except (RuntimeError, AssertionError) as error:  # torch's, for devices that are not there or unknown
-        reason = " ".join(str(error).split())
-        raise LoadingError(
-            f"--device {device}: cannot be used. Leave it out for the fastest there is. {reason}"
-        ) from error
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise LoadingError(f"--device {device}: cannot be used here ({reason}). Leave it out, or give cpu.") from error
     return loaded
 
 

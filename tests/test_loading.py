@@ -13,7 +13,7 @@ import hf_usod
 from hf_usod import UsodAdapterConfig, UsodImageProcessor, UsodSceConfig, UsodSceModel
 from hf_usod.cli import main
 from hf_usod.errors import LoadingError
-from hf_usod.loading import load_pipeline
+from hf_usod.loading import load, load_pipeline
 
 
 @pytest.fixture
@@ -93,3 +93,9 @@ def test_predict_with_an_adapter(checkpoints, tmp_path):
         assert main([*arguments, *options]) == 0
     plain, steel = (np.asarray(Image.open(tmp_path / name / "a.png")) for name in ("plain", "steel"))
     assert not np.array_equal(plain, steel)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cudda"])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(LoadingError, match=f"--device {device}: cannot be used here"):
+        load("usod-sce-lite", device=device)

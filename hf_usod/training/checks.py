@@ -34,6 +34,8 @@ def check_plan(plan: Plan) -> list[str]:
     Raises:
         UsodError, FileNotFoundError, ModuleNotFoundError: naming the option or the file, and what to do about it.
     """
+    if not plan.stages:
+        raise PlanError("The plan has no stage to train.")
     args: RunArguments = next(iter(plan.stages.values()))
     accelerator = join_processes(args.mixed_precision)
     if plan.flow:

@@ -35,8 +35,9 @@ def train_method(plan: Plan) -> Path:
     if plan.labels and root.exists() and any(root.iterdir()) and not plan.resume:
         raise RunError(f"{root}: is not empty. Pass --resume to continue in it, or choose another --output_dir.")
     check_plan(plan)
-    if plan.labels is None or plan.sd is None:
-        return train_detector(plan.sd) if plan.sd else train_cue_extractor(_required(plan.sce))
+    if plan.sd is None or plan.labels is None:
+        (args,) = plan.stages.values()
+        return train_detector(args) if isinstance(args, DetectorArguments) else train_cue_extractor(args)
     # Sets up the processes, which `PartialState` would take for one
     accelerator = join_processes(plan.sd.mixed_precision)
     with lock_folder(root, accelerator.is_main_process):
@@ -46,21 +47,11 @@ def train_method(plan: Plan) -> Path:
             _write_flow(plan.sd)
         trained = train_cue_extractor(plan.sce) if plan.sce else None
         samples = join(list_run_samples(plan.sd.images, plan.sd.aux))
-        _label(plan.labels, _labeller(plan, trained), samples, root / "labels", plan.sd.skip_unreadable)
+        labeller, adapter = plan.labels.model or str(trained), None
+        if isinstance(plan.sce, TransferArguments):
+            labeller, adapter = plan.sce.base, str(trained)
+        _label(plan.labels, (labeller, adapter), samples, root / "labels", plan.sd.skip_unreadable)
         return train_detector(plan.sd)
-
-
-def _required(args):
-    if args is None:
-        raise RunError("The plan has no stage to train.")
-    return args
-
-
-def _labeller(plan: Plan, trained: Path | None) -> tuple[str, str | None]:
-    """The model that makes the labels, and its adapter if it has one."""
-    if isinstance(plan.sce, TransferArguments):
-        return plan.sce.base, str(trained)
-    return (plan.labels and plan.labels.model) or str(trained), None
 
 
 def _label(

@@ -90,7 +90,8 @@ def _plan_stage(planner: "_Planner", stage: str) -> Plan:
 def _plan_method(planner: "_Planner") -> Plan:
     method: MethodArguments = planner.fill("all")
     root = Path(method.output_dir)
-    adapt = method.adapt or (DEFAULT_MODEL if method.transfer else None)
+    own_adapt = planner.find("sd", "adapt")
+    adapt = own_adapt or method.adapt or (DEFAULT_MODEL if method.transfer else None)
     sce: CueExtractorArguments | TransferArguments | None = None
     labeller = method.sce
     made = {"images": method.images, "output_dir": str(root / "sce"), "resume": True}
@@ -105,7 +106,7 @@ def _plan_method(planner: "_Planner") -> Plan:
     aux = [str(root / "flow" / str(place)) for place in range(len(method.images))] if flow else method.aux
     places = [str(place) for place in range(len(method.images))] if len(method.images) > 1 else [""]
     made |= {"output_dir": str(root / "sd"), "aux": aux, "labels": [str(root / "labels" / place) for place in places]}
-    sd = planner.fill("sd", **made, **({"adapt": adapt} if adapt else {}))
+    sd = planner.fill("sd", **made, **({"adapt": adapt} if adapt and not own_adapt else {}))
     if sce and sce.mixed_precision != sd.mixed_precision:
         raise PlanError(f"--mixed_precision: {sce.mixed_precision} and {sd.mixed_precision}; all stages share one.")
     labels = LabelArguments(labeller, method.labels_from == "sd", method.refine)
@@ -122,8 +123,8 @@ class _Planner:
         self.settings = sorted(settings, key=lambda setting: (setting.rank, weights.get(setting.stage, 2)))
         self.chosen: dict[str, dict[str, Setting]] = {}  # by stage of the run and name
         self.made: dict[str, dict[str, Any]] = {}  # likewise, values that are not the user's to choose
-        self.void: dict[str, Setting] = {}  # of stage 2, by name; and for which other setting they give way
-        self.chooser: Setting | None = None
+        self.void: dict[str, Setting] = {}  # those that a trained detector makes void, by name
+        self.chooser: Setting | None = None  # what chose that detector
 
     def fill(self, stage: str, **made: Any) -> Any:
         """The arguments of a stage: `made`, and for the rest the settings.
@@ -136,7 +137,7 @@ class _Planner:
         chosen = {setting.name: setting for setting in self.settings if self._is_for(setting, stage)}
         self.chosen[stage] = chosen
         if stage == "sd":
-            self._take_void(chosen, "adapt" in made)
+            self._take_void(chosen, bool(made.get("adapt")))
         values = {name: setting.value for name, setting in chosen.items()} | made
         missing = [f"--{name}" for name, spec in specs.items() if spec.default is MISSING and name not in values]
         if missing:
@@ -146,11 +147,18 @@ class _Planner:
         except PlanError as error:
             raise PlanError(f"{stage}: {error}" if self.run == "all" != stage else str(error)) from error
 
+    def find(self, stage: str, name: str) -> Any:
+        """What the settings say of an argument of a stage; None if nothing."""
+        values = [setting.value for setting in self.settings if setting.name == name and setting.stage in (None, stage)]
+        return values[-1] if values else None
+
     def _is_for(self, setting: Setting, stage: str) -> bool:
         """Whether a setting says something to a stage of this run."""
         if setting.name not in argument_fields(stage) or setting.name in self.made[stage]:
             return False
-        return setting.stage in (None, stage) or (setting.stage == "all" and setting.name in SHARED_NAMES)
+        if setting.stage == "all" == self.run:
+            return stage == "all" or setting.name in SHARED_NAMES
+        return setting.stage in (None, stage)
 
     def _take_void(self, chosen: dict[str, Setting], adapted: bool) -> None:
         """Takes out what has no effect on a trained detector, which brings its backbones and widths."""

@@ -215,6 +215,38 @@ def test_a_recipe_for_a_new_detector_serves_for_a_trained_one():
     assert plan(*words).sd.neck_channels == [32, 48, 64, 96]
 
 
+def test_a_section_for_all_stages_is_for_runs_of_all(recipe):
+    words = recipe("all: {seed: 3, adapt: x}\nsd: {seed: 4}\n")
+    made = plan(*words, "--images", "a", "--sce", "y")
+    assert (made.sd.seed, made.sd.adapt) == (4, "x")
+    assert plan(*words, "--images", "a", "--sce", "y", "--adapt", "z").sd.adapt == "z"
+    assert plan(*words, "--images", "a", stage="sce").sce.seed == 0
+
+
+def test_what_is_adapted_may_stand_in_its_section(recipe):
+    words = [*recipe("sd: {adapt: x}\n"), "--images", "a", "--transfer"]
+    made = plan(*words, "--labels_from", "sd")
+    assert (made.sd.adapt, made.labels.model) == ("x", "x")
+    assert plan(*words, "--adapt", "z").sd.adapt == "z"
+
+
+def _words(values: dict) -> list[str]:
+    """Arguments as the options that say them."""
+    lists = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
+    return [word for name, items in lists.items() for word in (f"--{name}", *map(str, items))]
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("tables/*.yaml")), ids=lambda path: path.stem)
+def test_the_trainings_of_the_tables_are_understood(file):
+    table = yaml.safe_load(file.read_text())
+    where = {"images": "a", "output_dir": "b", "resume": True}
+    recipe = ["--recipe", str(file.parent / table["recipe"])] if "recipe" in table else []
+    for variant in table["variants"].values():
+        values = {**where, **table["arguments"], **variant}
+        values = {name: value for name, value in values.items() if value is not None and name != "then"}
+        assert plan(*recipe, *_words(values), stage="all").stages
+
+
 def test_one_recipe_does_not_say_both(recipe):
     with pytest.raises(PlanError, match=r"sd\.backbone: has no effect with --adapt"):
         plan(*recipe("images: a\nsd:\n  adapt: x\n  backbone: y\n"))
