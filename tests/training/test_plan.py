@@ -241,10 +241,11 @@ def test_the_trainings_of_the_tables_are_understood(file):
     table = yaml.safe_load(file.read_text())
     where = {"images": "a", "output_dir": "b", "resume": True}
     recipe = ["--recipe", str(file.parent / table["recipe"])] if "recipe" in table else []
-    for variant in table["variants"].values():
-        values = {**where, **table["arguments"], **variant}
-        values = {name: value for name, value in values.items() if value is not None and name != "then"}
-        assert plan(*recipe, *_words(values), stage="all").stages
+    variants = [{**table.get("arguments", {}), **each} for each in table["variants"].values() if isinstance(each, dict)]
+    shared = [step for step in table.get("shared", {}).values() if isinstance(step, dict)]
+    for values in (*variants, *shared):
+        told = {name: value for name, value in values.items() if value is not None and name != "then"}
+        assert plan(*recipe, *_words({**where, **told})).stages
 
 
 def test_one_recipe_does_not_say_both(recipe):
