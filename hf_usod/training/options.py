@@ -21,6 +21,7 @@ _TITLES = {
 
 def add_options(parser: argparse.ArgumentParser, stage: str | None = None) -> None:
     """The options of a stage; for None those of all, each once. None has a default: what is absent was not said."""
+    parser.usage = "%(prog)s [--recipe NAME|FILE] --images DIR [DIR ...] --output_dir DIR [options]"
     parser.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help, of --stage STAGE if given before")
     parser.add_argument(
         "--stage", choices=list(STAGES), default="all", help="what to train (default: all, one after the other)"

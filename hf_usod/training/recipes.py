@@ -105,13 +105,13 @@ def read_recipe(path: Path) -> list[Setting]:
             yield Setting(spec.name, spec.from_recipe(value, where, path.parent), stage, RECIPE, where)
 
     sections = {name: value for name, value in recipe.items() if isinstance(value, dict) or name in _SECTIONS}
-    found = list(settings({name: value for name, value in recipe.items() if name not in sections}, None))
+    result = list(settings({name: value for name, value in recipe.items() if name not in sections}, None))
     for stage, values in sections.items():
         _check_stage(str(stage), source)
         if values is not None and not isinstance(values, dict):
             raise PlanError(f"{source}: {stage}: expected lines of `argument: value`.")
-        found += settings(values or {}, stage)
-    return found
+        result += settings(values or {}, stage)
+    return result
 
 
 # `sce` and `transfer` are arguments of a run of all stages as well; on a recipe's first level they are those.
@@ -124,7 +124,7 @@ def parse_set(texts: Sequence[str]) -> list[Setting]:
     Raises:
         PlanError: as `read_recipe`.
     """
-    found = []
+    result = []
     for text in texts:
         source = f"--set {text}"
         key, equals, value = text.partition("=")
@@ -134,5 +134,7 @@ def parse_set(texts: Sequence[str]) -> list[Setting]:
         if dot:
             _check_stage(stage, source)
         spec = _field(name, stage or None, source)
-        found.append(Setting(name, spec.from_recipe(_load(value, source), source), stage or None, COMMAND_LINE, source))
-    return found
+        result.append(
+            Setting(name, spec.from_recipe(_load(value, source), source), stage or None, COMMAND_LINE, source)
+        )
+    return result

@@ -114,8 +114,8 @@ class RunFolder:
 
     def last_checkpoint(self) -> tuple[Path, int] | None:
         """The newest checkpoint and the number of steps it stands after."""
-        found = [(path, int(path.name.removeprefix(_CHECKPOINT))) for path in self._checkpoints()]
-        return max(found, key=lambda pair: pair[1], default=None)
+        checkpoints = [(path, int(path.name.removeprefix(_CHECKPOINT))) for path in self._checkpoints()]
+        return max(checkpoints, key=lambda pair: pair[1], default=None)
 
     def _checkpoints(self) -> list[Path]:
         return [path for path in self.root.glob(f"{_CHECKPOINT}*") if path.name.removeprefix(_CHECKPOINT).isdigit()]
@@ -212,13 +212,13 @@ def comparable_arguments(args: RunArguments, accelerator: Accelerator, **facts: 
 _ONCE = {"max_steps": None, "gradient_accumulation_steps": 1}
 
 
-def _check_same(stored: dict, given: dict, path: Path, diverged: bool) -> None:
+def _check_same(stored: dict, arguments: dict, path: Path, diverged: bool) -> None:
     """Raises unless a resumed run is told what it was told at first; one that diverged may have another learning
     rate."""
     stored = _ONCE | stored
-    changed = [name for name in sorted(stored.keys() | given.keys()) if stored.get(name) != given.get(name)]
+    changed = [name for name in sorted(stored.keys() | arguments.keys()) if stored.get(name) != arguments.get(name)]
     if diverged and "learning_rate" in changed:
         changed.remove("learning_rate")
     if changed:
-        differences = "; ".join(f"{name}: {stored.get(name)!r}, now {given.get(name)!r}" for name in changed)
+        differences = "; ".join(f"{name}: {stored.get(name)!r}, now {arguments.get(name)!r}" for name in changed)
         raise RunError(f"{path}: the run was started with other arguments ({differences}). Resume with the same ones.")
