@@ -5,18 +5,12 @@ transformers, so that `AutoModel`, `AutoImageProcessor` and `pipeline` know them
 models save carries its code: it also loads where the package is not installed, with `trust_remote_code=True`.
 """
 
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForSemanticSegmentation,
-    AutoVideoProcessor,
-)
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoVideoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .adapters import UsodAdapterConfig
 from .loading import checkpoint_names, checkpoint_path
-from .models.configuration_usod import UsodSceConfig, UsodSdConfig, backbone_preset
+from .models.configuration_usod import UsodConfig, UsodSceConfig, UsodSdConfig, backbone_preset
 from .models.image_processing_usod import UsodImageProcessor
 from .models.modeling_usod import SaliencyOutput
 from .models.modeling_usod_sce import UsodSceModel
@@ -33,14 +27,16 @@ def _register() -> None:
         config.register_for_auto_class()
         model.register_for_auto_class("AutoModel")
         AutoConfig.register(config.model_type, config, exist_ok=True)
+        # Not under AutoModelForSemanticSegmentation: one channel has no argmax over classes, and the stock
+        # `image-segmentation` pipeline calls every model from outside of transformers unsupported.
         AutoModel.register(config, model, exist_ok=True)
-        AutoModelForSemanticSegmentation.register(config, model, exist_ok=True)
         AutoImageProcessor.register(config, image_processor_classes=processors, exist_ok=True)
         # There is none; without saying so, stock pipelines guess one and ask to trust its code.
         AutoVideoProcessor.register(config, video_processor_classes={}, exist_ok=True)
     PIPELINE_REGISTRY.register_pipeline(
         "salient-object-detection", SalientObjectDetectionPipeline, pt_model=AutoModel, type="image"
     )
+    UsodConfig.has_registered_pipeline = True
 
 
 _register()

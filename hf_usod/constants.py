@@ -4,6 +4,7 @@ DEFAULT_MODEL = "usod-rgb-lite"  # embedded
 DEFAULT_CUE_EXTRACTOR = "usod-sce-lite"  # embedded
 REFINEMENTS = ("crf", "pixel", "none")  # of pseudo-labels
 OUTPUT_KINDS = ("saliency", "mask", "cutout", "overlay", "side_by_side")  # what `predict` can write
+AUX_KINDS = ("depth", "thermal", "flow")  # what an auxiliary map may be; those of the models, but "none"
 TASKS = ("rgb", "rgbd", "rgbt", "video", "rsi")
 INIT_WEIGHTS = ("random", "copy", "zero")  # of a task adapter
 PCL_SD_VARIANTS = ("paper", "released")  # of the distilling loss

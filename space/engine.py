@@ -70,8 +70,7 @@ class Engine:
         first = next(iter(named), DEFAULT_MODEL)  # whoever names models wants to see them
         self.models = sorted(self._models, key=lambda name: (name != first, name))
         self._takes_aux = {
-            name: hasattr(AutoConfig.from_pretrained(source), "aux_backbone_config")
-            for name, source in self._models.items()
+            name: AutoConfig.from_pretrained(source).takes_aux for name, source in self._models.items()
         }
 
     def adapters(self, model: str | None = None) -> list[str]:

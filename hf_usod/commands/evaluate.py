@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..constants import DEFAULT_MODEL
+from ..constants import AUX_KINDS, DEFAULT_MODEL
 from ..errors import CommandError
 from .common import not_negative, positive
 from .outputs import check_file, check_folder
@@ -61,6 +61,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     data.add_argument("--images", type=Path, metavar="DIR")
     data.add_argument("--masks", type=Path, metavar="DIR", help="ground truth; see below for the names")
     data.add_argument("--aux", type=Path, metavar="DIR", help="depth, thermal or flow maps, likewise")
+    data.add_argument(
+        "--aux_kind", choices=AUX_KINDS, help="what these are, for detectors that are told (of a task it is known)"
+    )
     data.add_argument("--name", help="of the data set, for the report (default: the folder that --masks lies in)")
     data.add_argument("--task", help="rgb, rgbd, rgbt, video or rsi: its test sets below --root")
     data.add_argument("--root", type=Path, metavar="DIR", help="where the data sets' folders are")
@@ -95,6 +98,8 @@ def _check(args: argparse.Namespace) -> None:
         raise CommandError("Nothing to evaluate on: give --images and --masks, --task and --root, or --predictions.")
     if args.adapter and len(args.model or []) > 1:
         raise CommandError("--adapter goes with one --model, its base.")
+    if args.aux_kind and not args.aux:
+        raise CommandError("--aux_kind says what the maps in --aux are; give both, or neither.")
     if args.partial and not args.predictions:
         raise CommandError("--partial is for --predictions.")
 
@@ -111,7 +116,7 @@ def _sets(args: argparse.Namespace) -> "list[EvaluationSet]":
         for line in missing:
             print(line, file=sys.stderr)
         return sets
-    return [EvaluationSet(_folder_name(args), folder_samples(args.images, args.masks, args.aux))]
+    return [EvaluationSet(_folder_name(args), folder_samples(args.images, args.masks, args.aux, args.aux_kind))]
 
 
 def _score_maps(args: argparse.Namespace) -> "Iterator[Evaluation]":

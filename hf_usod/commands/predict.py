@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from ..constants import AUX_KINDS
 from ..errors import CommandError
 from .common import model_options, positive, unit_interval
 
@@ -30,6 +31,7 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--aux", metavar="DIR", help="depth, thermal or flow maps of the photos, named as they are, for a detector"
     )
+    parser.add_argument("--aux_kind", choices=AUX_KINDS, help="what these are, for a detector that is told")
     parser.add_argument(
         "--task", choices=["video"], help="video: the photos of each folder are frames, and their flow is used"
     )
@@ -54,19 +56,23 @@ def run(args: argparse.Namespace) -> int:
     from ..inference import flow_of_frames, predict
     from ..inference.outputs import expand_inputs
     from ..loading import load_pipeline
-    from ..models.pipeline_usod import takes_aux
 
     if args.aux and args.task:
         raise CommandError(
             "--task video computes the maps of frames; leave out --aux, or --task to use those in --aux."
         )
+    if args.aux_kind and not args.aux:
+        raise CommandError(
+            "--aux_kind says what the maps in --aux are; --task video and clips have flow. Leave it out."
+        )
     Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
     detect = load_pipeline(args.model, args.adapter, device=args.device)
     try:
-        aux_of = None
-        if args.task == "video" and takes_aux(detect.model):
+        aux_of, aux_kind = None, args.aux_kind
+        if args.task == "video" and detect.model.config.takes_aux:
             given = [path for path, _ in expand_inputs(args.inputs, args.output)]
             aux_of = flow_of_frames(path for path in given if not is_video_file(path))
+            aux_kind = "flow" if detect.model.config.modality_informed else None
         elif args.task == "video":
             print("This model looks at frames one by one; their flow is not used.", file=sys.stderr)
         report = predict(
@@ -79,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             aux=args.aux,
             aux_of=aux_of,
+            aux_kind=aux_kind,
             background=args.background,
             temporal=args.temporal,
         )

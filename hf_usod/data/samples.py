@@ -14,6 +14,7 @@ class Sample:
     id: str  # a relative path without suffix, unique among the samples
     image: Path
     aux: Path | None = None  # its depth, thermal or flow map; without one the image serves as its own
+    aux_kind: str | None = None  # of the map, if it is known: depth, thermal or flow
 
 
 def relative_names(paths: Sequence[Path], root: Path) -> list[str]:
@@ -21,13 +22,16 @@ def relative_names(paths: Sequence[Path], root: Path) -> list[str]:
     return [name.as_posix() for name in output_names([path.relative_to(root) for path in paths])]
 
 
-def list_samples(images: Sequence[str | Path], aux: Sequence[str | Path | None] = ()) -> list[Sample]:
+def list_samples(
+    images: Sequence[str | Path], aux: Sequence[str | Path | None] = (), aux_kinds: Sequence[str | None] = ()
+) -> list[Sample]:
     """The samples of folders of images, in their order.
 
     Args:
         images: folders; their trees are searched. The ids of several folders begin with the folder's place, `0/…`.
         aux: for each of them the folder with its auxiliary maps, by relative path and stem, or None. An image may
             have none; that a map belongs to no image is an error.
+        aux_kinds: for each of them what its maps are, if that is known.
 
     Raises:
         FileNotFoundError: for a folder that does not exist or holds no image.
@@ -49,5 +53,8 @@ def list_samples(images: Sequence[str | Path], aux: Sequence[str | Path | None] 
                 f"{', '.join(orphans[:5])}. Their stems must be the images'."
             )
         prefix = f"{place}/" if len(images) > 1 else ""
-        samples += [Sample(prefix + name, path, maps.get(name)) for name, path in zip(names, paths, strict=True)]
+        kind = aux_kinds[place] if aux_kinds else None
+        samples += [
+            Sample(prefix + name, path, maps.get(name), kind) for name, path in zip(names, paths, strict=True)
+        ]
     return samples

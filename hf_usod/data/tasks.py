@@ -27,18 +27,20 @@ class Task:
     source: str
     images: str = "RGB"
     aux: str | None = None
+    aux_kind: str | None = None
 
 
 TASKS = {
     "rgb": Task(("DUTS-TR",), ("DUT-O", "DUTS-TE", "ECSSD", "HKU-IS", "PASCAL-S"), _A2S),
-    "rgbd": Task(("RGBD-TR",), ("RGBD135", "NJUD", "NLPR", "SIP"), _A2S, aux="depth"),
-    "rgbt": Task(("VT5000-TR",), ("VT5000", "VT1000", "VT821"), _A2S, aux="T"),
+    "rgbd": Task(("RGBD-TR",), ("RGBD135", "NJUD", "NLPR", "SIP"), _A2S, aux="depth", aux_kind="depth"),
+    "rgbt": Task(("VT5000-TR",), ("VT5000", "VT1000", "VT821"), _A2S, aux="T", aux_kind="thermal"),
     "video": Task(
         ("VSOD-TR",),
         ("DAVSOD", "DAVIS", "SegV2", "FBMS"),
         _A2S,
         images="JPEGImages",
         aux="optical",
+        aux_kind="flow",
     ),
     "rsi": Task(
         ("RSSD-TR",),
@@ -108,9 +110,9 @@ def task_samples(task: str, root: str | Path, names: Sequence[str] | None = None
         if aux and not aux.is_dir():
             _logger.warning("%s: no such folder; its images are taken without auxiliary maps.", aux)
             aux = None
-        own = list_samples([folder / layout.images], [aux])
+        own = list_samples([folder / layout.images], [aux], [layout.aux_kind])
         name = folder.relative_to(root).as_posix()
-        samples += [Sample(f"{name}/{sample.id}", sample.image, sample.aux) for sample in own]
+        samples += [Sample(f"{name}/{sample.id}", sample.image, sample.aux, sample.aux_kind) for sample in own]
     return samples
 
 

@@ -11,7 +11,6 @@ from PIL import Image
 
 from ..files import write_aside
 from ..models.image_processing_usod import UsodImageProcessor, read_aux, read_image
-from ..models.pipeline_usod import takes_aux
 from .reading import upright_size
 from .sets import EvaluationSample
 
@@ -39,7 +38,7 @@ def prepare_folder(
     Raises:
         FileExistsError: if the folder holds files that were not written here.
     """
-    images = [(sample.id, str(sample.image), str(sample.aux)) for sample in samples]
+    images = [(sample.id, str(sample.image), str(sample.aux), sample.aux_kind) for sample in samples]
     stamp = {
         "model": fingerprint(model, processor),
         "images": hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16],
@@ -67,7 +66,11 @@ def predict_maps(
     With a `folder` they are PNG files `<folder>/<id>.png`, and those that are there already are not made again: an
     evaluation that was stopped goes on where it was.
 
-    A model of two streams is given the auxiliary maps; where a sample has none, it is given the image in its place.
+    A model of two streams is given the auxiliary maps; where a sample has none, it is given the image in its place. One
+    that is told what its maps are needs to know their kinds.
+
+    Raises:
+        ValueError: naming the kinds, if it is told none.
     """
     if folder is not None:
         prepare_folder(folder, model, processor, samples)
@@ -77,11 +80,11 @@ def predict_maps(
             yield from (map_path(folder, sample) for sample in batch)
             continue
         images = [read_image(sample.image) for sample in batch if sample.image is not None]
-        extra = {}
-        if takes_aux(model) and any(sample.aux for sample in batch):
-            extra["aux_images"] = [
-                read_aux(sample.aux) if sample.aux else image for sample, image in zip(batch, images)
-            ]
+        extra: dict[str, list] = {}
+        if model.config.takes_aux and any(sample.aux for sample in batch):
+            extra["aux_images"] = [read_aux(sample.aux) if sample.aux else None for sample in batch]
+            if model.config.modality_informed:
+                extra["aux_kinds"] = [sample.aux_kind for sample in batch]
         inputs = processor(images, **extra, return_tensors="pt").to(model.device)
         with torch.inference_mode():
             outputs = model(**inputs)

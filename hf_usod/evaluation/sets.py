@@ -21,6 +21,7 @@ class EvaluationSample:
     mask: Path
     image: Path | None = None  # None where maps are scored that exist already
     aux: Path | None = None  # depth, thermal or flow; None where there is none
+    aux_kind: str | None = None  # which of them, if it is known
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class _Truth(NamedTuple):
 _TRUTH = {"video": _Truth("Annotations", of_every_image=False)}  # FBMS annotates one frame in twenty
 
 
-def folder_samples(images: Path, masks: Path, aux: Path | None = None) -> list[EvaluationSample]:
+def folder_samples(
+    images: Path, masks: Path, aux: Path | None = None, aux_kind: str | None = None
+) -> list[EvaluationSample]:
     """The images of a folder tree with their masks and, if given, auxiliary maps; see `pairing` for the names.
 
     Every image needs a mask. One without an auxiliary map (as the last frame of a video has no flow) has `aux` None.
@@ -58,7 +61,9 @@ def folder_samples(images: Path, masks: Path, aux: Path | None = None) -> list[E
     maps = pair(photos, by_stem(aux)) if aux else {}
     if aux and not maps:
         raise FileNotFoundError(f"{aux}: no file is named as one of {images} (matched by path without suffix).")
-    samples = [EvaluationSample(name, mask_of[name], path, maps.get(name)) for name, path in sorted(photos.items())]
+    samples = [
+        EvaluationSample(name, mask_of[name], path, maps.get(name), aux_kind) for name, path in sorted(photos.items())
+    ]
     _check_proportions(samples)
     return samples
 
@@ -110,7 +115,10 @@ def task_sets(task: str, root: Path, names: Sequence[str] | None = None) -> tupl
         mask_of = pair(photos, masks)
         if not mask_of or truth.of_every_image:
             need(photos, mask_of, folder / truth.folder, "ground truth", masks)
-        samples = [EvaluationSample(id, mask, photos[id].image, photos[id].aux) for id, mask in sorted(mask_of.items())]
+        samples = [
+            EvaluationSample(id, mask, photos[id].image, photos[id].aux, photos[id].aux_kind)
+            for id, mask in sorted(mask_of.items())
+        ]
         _check_proportions(samples)
         sets.append(EvaluationSet(name, samples))
     absent = [] if names else [name for name in layout.test if name not in {dataset.name for dataset in sets}]

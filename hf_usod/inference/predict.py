@@ -15,7 +15,6 @@ from ..data import by_stem
 from ..data.video import group_frames, is_video_file, neighbours, read_flow_image, require_opencv
 from ..files import write_aside
 from ..models.image_processing_usod import check_aux, read_aux, read_image
-from ..models.pipeline_usod import takes_aux
 from .agreement import Detected, agreed
 from .clip_files import ClipError
 from .outputs import Job, expand_inputs, plan_outputs
@@ -61,7 +60,7 @@ def find_maps(model: PreTrainedModel, folder: str | Path, images: Iterable[tuple
         FileNotFoundError: if the folder does not exist, or holds no map of any of the images.
         ValueError: naming two maps of one image, or if the model takes none.
     """
-    if not takes_aux(model):
+    if not model.config.takes_aux:
         raise ValueError(f"A {model.config.model_type} model takes no auxiliary maps; use a detector (usod_sd).")
     maps = by_stem(folder)
     found = {image: maps[stem] for image, relative in images if (stem := relative.with_suffix("").as_posix()) in maps}
@@ -125,6 +124,7 @@ def predict(
     overwrite: bool = False,
     aux: str | Path | None = None,
     aux_of: AuxReader | None = None,
+    aux_kind: str | None = None,
     background: str = GREEN,
     temporal: bool = False,
     progress: bool = True,
@@ -144,6 +144,7 @@ def predict(
         aux: for a model that takes them, the folder with the auxiliary maps of photos, at the photos' places relative
             to the inputs, whatever the suffix. A photo without one serves as its own, which is noted.
         aux_of: gives the auxiliary maps instead.
+        aux_kind: what the maps of photos are, for a model that is told; those of clips are flow.
         background: colour behind the cutouts of clips.
         temporal: whether the maps of a clip's frames, and of the photos of each folder, are to agree along the optical
             flow; see `agree`.
@@ -165,7 +166,7 @@ def predict(
         aux_of = lambda image: read_aux(maps[image]) if image in maps else None  # noqa: E731
     if temporal:
         photos = _whole_sequences(planned, photos)
-    _predict_photos(detect, photos, threshold, batch_size, aux_of, temporal, progress, report)
+    _predict_photos(detect, photos, threshold, batch_size, aux_of, aux_kind, temporal, progress, report)
     for job in jobs:
         if not is_video_file(job.image):
             continue
@@ -198,6 +199,7 @@ def _predict_photos(
     threshold: float,
     batch_size: int,
     aux_of: AuxReader | None,
+    aux_kind: str | None,
     temporal: bool,
     progress: bool,
     report: Report,
@@ -216,7 +218,7 @@ def _predict_photos(
                     except (ValueError, OSError) as error:
                         report.failed[job.image] = str(error)
                 given = [{"image": image, "aux": aux} if aux_of else image for _, image, aux in read]
-                results = detect(given, batch_size=batch_size, threshold=threshold) if given else []
+                results = detect(given, batch_size=batch_size, threshold=threshold, aux_kind=aux_kind) if given else []
                 yield from ((job, image, result) for (job, image, _), result in zip(read, results))
                 bar.update(len(chunk))
 

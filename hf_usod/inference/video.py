@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 from transformers import Pipeline
 
 from ..data.video import flow_frame, flow_image, require_opencv
-from ..models.pipeline_usod import takes_aux
 from .agreement import Detected, agreed
 from .clip_files import ClipError, ClipReader, ClipWriter
 from .pictures import on_background, picture
@@ -102,7 +101,8 @@ def predict_clip(
         ModuleNotFoundError: without PyAV or, where flow is needed, OpenCV.
     """
     clip = Path(clip)
-    with_flow = takes_aux(detect.model)
+    with_flow = detect.model.config.takes_aux
+    told = {"aux_kind": "flow"} if with_flow and detect.model.config.modality_informed else {}
     if with_flow or temporal:
         require_opencv()
     on_background(Image.new("RGBA", (1, 1)), background)
@@ -139,7 +139,7 @@ def predict_clip(
                 for batch in _batches(_with_neighbours(_until_damage(reader.frames(on_sound), report)), batch_size):
                     images = [image for (image, _), _, _ in batch]
                     inputs = list(pool.map(_with_flow, batch)) if with_flow else images
-                    results = detect(inputs, batch_size=batch_size, threshold=threshold)
+                    results = detect(inputs, batch_size=batch_size, threshold=threshold, **told)
                     yield from ((pts, image, result) for ((image, pts), _, _), result in zip(batch, results))
 
             for pts, image, result in agreed(detected(), threshold) if temporal else detected():

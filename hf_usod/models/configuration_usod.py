@@ -1,16 +1,18 @@
-"""Configuration of the salient object detection models."""
+"""Configuration of the salient object detection models of A2S-v3 (https://arxiv.org/abs/2404.14759)."""
+
+from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, ResNetConfig, TimmBackboneConfig
 from transformers.configuration_utils import SubConfigSpec
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # not `image_utils`: torchvision
 
 # Strides 4, 8, 16, 32 of the backbones that ship with a preset.
 _RESNET_STAGES = ["stage1", "stage2", "stage3", "stage4"]
 _EFFICIENTNET_LITE_STAGES = [1, 2, 3, 4]
 
 BACKBONE_PRESETS = ("resnet50", "efficientnet-lite0", "efficientnet-lite2")
+AUX_KINDS = ("none", "depth", "thermal", "flow")  # what an auxiliary map may be; a kind's id is its place
 
 
 def backbone_preset(name: str, stem: bool = False) -> PreTrainedConfig:
@@ -37,16 +39,29 @@ def backbone_preset(name: str, stem: bool = False) -> PreTrainedConfig:
 
 @strict
 class UsodConfig(PreTrainedConfig):
-    """What the configurations of the salient object detection models share."""
+    """What the configurations of the salient object detection models share.
+
+    Raises:
+        ValueError: unless there is one label: a model has one channel, how salient a pixel is.
+    """
+
+    takes_aux: ClassVar[bool] = False  # whether the model takes an auxiliary map beside the image
+    # Set by whoever registers the package's pipeline, which then wins over a repository's, that users would be asked to
+    # trust. Without it nothing is lost: a model that is saved by itself has no pipeline's code beside it either.
+    has_registered_pipeline: ClassVar[bool] = False
 
     id2label: dict[int, str] | dict[str, str] | None = None
 
     def __post_init__(self, **kwargs):
-        if self.id2label is None:  # read by the stock `image-segmentation` pipeline
-            self.id2label = {0: "background", 1: "salient object"}
-            self.label2id = {"background": 0, "salient object": 1}
-        if "salient-object-detection" in PIPELINE_REGISTRY.supported_tasks:
-            # The pipeline of the installed package wins; transformers would ask to trust the repository's.
+        # Configurations of before named the background as well
+        if self.id2label is None or list(self.id2label.values()) == ["background", "salient object"]:
+            self.id2label, self.label2id = {0: "salient object"}, {"salient object": 0}
+        if len(self.id2label) != 1 or kwargs.get("num_labels") not in (None, 1):
+            raise ValueError(
+                f"`id2label` is {self.id2label} and `num_labels` {kwargs.get('num_labels', len(self.id2label))}; a "
+                "salient object detection model has one label."
+            )
+        if self.has_registered_pipeline:
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
@@ -118,6 +133,14 @@ class UsodSdConfig(UsodConfig):
         refine_maps (`bool`, *optional*, defaults to `False`):
             Whether, outside of training, maps are fitted to the edges of their images by the pixel refiner, the prior
             of SPR. It carries no gradient. Beyond the paper.
+        refined_contrast (`float`, *optional*, defaults to 4.0):
+            What the logits of refined maps are multiplied by: refinement blurs, and a label would be thresholded after
+            it.
+        modality_informed (`bool`, *optional*, defaults to `False`):
+            Whether the model is told what its auxiliary maps are, as `aux_kind`, by an offset of the auxiliary stream's
+            reduced features that is learned for each of `AUX_KINDS` and starts at zero. For a trained model see
+            [`UsodSdModel.inform_of_aux_kinds`]. Beyond the paper, which names
+            it a limit that the kinds are treated alike.
 
     Example:
 
@@ -128,6 +151,7 @@ class UsodSdConfig(UsodConfig):
     ```"""
 
     model_type = "usod_sd"
+    takes_aux: ClassVar[bool] = True
     sub_configs_defaults = {
         name: SubConfigSpec(
             config_class=AutoConfig,
@@ -146,6 +170,8 @@ class UsodSdConfig(UsodConfig):
     image_mean: list[float] | tuple[float, ...] = tuple(IMAGENET_DEFAULT_MEAN)
     image_std: list[float] | tuple[float, ...] = tuple(IMAGENET_DEFAULT_STD)
     refine_maps: bool = False
+    refined_contrast: float = 4.0
+    modality_informed: bool = False
 
     def validate_widths(self):
         """Raises a `ValueError` unless there are four positive neck widths, and the others are positive and even."""
@@ -156,4 +182,4 @@ class UsodSdConfig(UsodConfig):
                 raise ValueError(f"`{name}` must be even and at least 2, got {getattr(self, name)}.")
 
 
-__all__ = ["BACKBONE_PRESETS", "UsodSceConfig", "UsodSdConfig", "backbone_preset"]
+__all__ = ["AUX_KINDS", "BACKBONE_PRESETS", "UsodSceConfig", "UsodSdConfig", "backbone_preset"]

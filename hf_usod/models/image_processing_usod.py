@@ -1,5 +1,6 @@
 """Image processor of the salient object detection models: photos and their auxiliary maps in, saliency maps out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
     ChannelDimension,
+    ImageInput,
     PILImageResampling,
     SizeDict,
     infer_channel_dimension_format,
 )
+from transformers.processing_utils import ImagesKwargs, Unpack
+
+from .configuration_usod import AUX_KINDS
 
 AUX_PROPORTION_TOLERANCE = 0.05
 
@@ -155,6 +160,24 @@ def _to_uint8(image: np.ndarray | torch.Tensor) -> np.ndarray:
     return (image.astype(np.float32).clip(0, 1) * 255).round().astype(np.uint8)
 
 
+def _as_list(images) -> list:
+    return list(images) if isinstance(images, (list, tuple)) else [images]
+
+
+def _kind_ids(kinds: Sequence[str | None], aux_images: Sequence) -> list[int]:
+    """The places in `AUX_KINDS` of what auxiliary maps are; 0 where there is no map.
+
+    Raises:
+        ValueError: if there is not one kind a map, or a map is of none that is known.
+    """
+    if len(kinds) != len(aux_images):
+        raise ValueError(f"Got {len(kinds)} kinds for {len(aux_images)} auxiliary maps; give one for all or one each.")
+    for kind, aux in zip(kinds, aux_images):
+        if aux is not None and kind not in AUX_KINDS[1:]:
+            raise ValueError(f"An auxiliary map is of kind {kind!r}; the kinds of maps are {', '.join(AUX_KINDS[1:])}.")
+    return [0 if aux is None else AUX_KINDS.index(kind) for kind, aux in zip(kinds, aux_images)]
+
+
 class UsodImageProcessor(PilBackend):
     r"""
     Resizes (bicubic, to 320 x 320), rescales and normalises images, and turns model outputs into saliency maps.
@@ -167,7 +190,7 @@ class UsodImageProcessor(PilBackend):
     and float ones of one channel the range is the map's own (see `to_aux_rgb`).
     """
 
-    model_input_names = ["pixel_values"]
+    model_input_names = ["pixel_values", "aux_pixel_values", "aux_kind"]
     resample = PILImageResampling.BICUBIC
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
@@ -179,7 +202,13 @@ class UsodImageProcessor(PilBackend):
     do_convert_rgb = True
     rescale_factor = 1 / 255
 
-    def preprocess(self, images, aux_images=None, **kwargs) -> BatchFeature:
+    def preprocess(
+        self,
+        images: ImageInput,
+        aux_images: ImageInput | Sequence[ImageInput | None] | None = None,
+        aux_kinds: str | Sequence[str | None] | None = None,
+        **kwargs: Unpack[ImagesKwargs],
+    ) -> BatchFeature:
         """
         Args:
             images (`ImageInput`):
@@ -187,16 +216,27 @@ class UsodImageProcessor(PilBackend):
             aux_images (`ImageInput`, *optional*):
                 The auxiliary map of each image, in a list as long as that of the images; None for an image without
                 one, which then serves as its own.
+            aux_kinds (`str` or `list[str]`, *optional*):
+                What the maps are, for a detector that is told (`modality_informed`): depth, thermal or flow, one for
+                all or one an image. An image without map is of the kind none, whatever is said of it.
 
         Returns:
-            [`BatchFeature`]: `pixel_values` `(batch_size, 3, height, width)` and, with `aux_images`,
-            `aux_pixel_values` of the same shape in [0, 1].
+            [`BatchFeature`]: `pixel_values` `(batch_size, 3, height, width)`; with `aux_images`, `aux_pixel_values` of
+            the same shape in [0, 1]; with `aux_kinds`, `aux_kind` `(batch_size,)`, their places in `AUX_KINDS`.
 
         Raises:
-            ValueError: if there is not one auxiliary map an image, or one cannot belong to its image: its proportions
-                are others, or the stem of its file is, where both are given as paths.
+            ValueError: if there is not one auxiliary map (or kind) an image, or one cannot belong to its image: its
+                proportions are others, or the stem of its file is, where both are given as paths; for a map of no
+                known kind.
         """
-        return super().preprocess(images, aux_images, **kwargs)
+        features = super().preprocess(images, aux_images, **kwargs)
+        if aux_kinds is not None:
+            count = len(features["pixel_values"])
+            maps = [None] * count if aux_images is None else _as_list(aux_images)
+            kinds = [aux_kinds] * count if isinstance(aux_kinds, str) else aux_kinds
+            features["aux_kind"] = _kind_ids(kinds, maps)
+            features.convert_to_tensors(kwargs.get("return_tensors"))
+        return features
 
     def fetch_images(self, image_url_or_urls):
         """Local paths through `read_image`; lists, URLs and images as in transformers."""
@@ -232,9 +272,7 @@ class UsodImageProcessor(PilBackend):
         prepared = self._prepare_image_like_inputs(images, **kwargs)
         if aux_images is None:
             return self._preprocess(prepared, **kwargs)
-        sources, aux_sources = (
-            list(given) if isinstance(given, (list, tuple)) else [given] for given in (images, aux_images)
-        )
+        sources, aux_sources = _as_list(images), _as_list(aux_images)
         if len(aux_sources) != len(prepared):
             raise ValueError(
                 f"Got {len(aux_sources)} auxiliary maps for {len(prepared)} images; give a list with one an image, "
@@ -304,17 +342,10 @@ class UsodImageProcessor(PilBackend):
         if len(target_sizes) != len(logits):
             raise ValueError(f"Got {len(target_sizes)} target sizes for {len(logits)} images; give one an image.")
         maps = []
-        for one, (height, width) in zip(logits, target_sizes):
-            resized = F.interpolate(one[None], size=(int(height), int(width)), mode="bilinear", align_corners=False)
+        for sample, (height, width) in zip(logits, target_sizes):
+            resized = F.interpolate(sample[None], size=(int(height), int(width)), mode="bilinear", align_corners=False)
             maps.append(resized[0, 0].sigmoid())
         return maps
-
-    def post_process_semantic_segmentation(self, outputs, target_sizes=None) -> list[torch.Tensor]:
-        """As `post_process_saliency`, thresholded at 0.5: maps of class ids, 0 background and 1 salient object.
-
-        What the stock `image-segmentation` pipeline calls.
-        """
-        return [(saliency > 0.5).long() for saliency in self.post_process_saliency(outputs, target_sizes)]
 
 
 __all__ = ["UsodImageProcessor", "check_aux", "is_local", "read_aux", "read_image", "to_aux_rgb", "to_rgb"]

@@ -1,4 +1,4 @@
-"""What the salient object detection models share: their output, their resizing, their base class."""
+"""What the salient object detection models share: their output, their loss, their resizing, their base class."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,14 +31,18 @@ class SideLogits(ModelOutput):
 class SaliencyOutput(ModelOutput):
     """
     Args:
+        loss (`torch.FloatTensor` of shape `()`, *optional*, with `labels`):
+            See `forward` of the model.
         logits (`torch.FloatTensor` of shape `(batch_size, 1, height, width)`):
             Saliency before the sigmoid, at the input's size.
         side_logits (`SideLogits`, *optional*):
             Logits of side outputs, for models that have them.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*, with `output_hidden_states=True`):
-            The backbone's features at strides 4, 8, 16 and 32.
+            The feature maps of the backbone, of a detector's RGB stream, as they leave it: at strides 4, 8, 16 and 32,
+            before them those of the stem (stride 4) where it yields them.
     """
 
+    loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     side_logits: SideLogits | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
@@ -53,6 +57,37 @@ def to_unit_range(pixel_values: torch.Tensor, mean: Sequence[float], std: Sequen
     """Normalised images `(B, 3, H, W)` as RGB in [0, 1]."""
     scale, shift = (pixel_values.new_tensor(values).view(3, 1, 1) for values in (std, mean))
     return pixel_values * scale + shift
+
+
+def overlap_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """L_iou: mean over the batch of 1 - sum(SG) / (sum(S + G - SG) + 1e-7) (method: section 6).
+
+    Args:
+        logits: `(B, 1, h, w)`; S is their sigmoid. Resized to the labels (bilinear, align_corners=True).
+        labels: `(B, H, W)` or `(B, 1, H, W)`; G is 1 where they are above 0.5.
+
+    Raises:
+        ValueError: for labels of another shape.
+    """
+    target = labels[:, None] if labels.ndim == 3 else labels
+    if target.ndim != 4 or target.shape[:2] != (len(logits), 1):
+        raise ValueError(f"`labels` are {tuple(labels.shape)}, expected ({len(logits)}, height, width).")
+    saliency, target = resize(logits.float(), target.shape[-2:]).sigmoid(), (target > 0.5).float()
+    overlap = (saliency * target).sum(dim=(1, 2, 3))
+    union = (saliency + target - saliency * target).sum(dim=(1, 2, 3))
+    return (1 - overlap / (union + 1e-7)).mean()
+
+
+def check_finite(weights: Iterable[tuple[str, torch.Tensor]], source: object) -> None:
+    """Raises a `ValueError` if weights or statistics of `source` are NaN or infinite."""
+    broken = sorted(
+        name
+        for name, tensor in weights
+        if tensor.is_floating_point() and tensor.device.type != "meta" and not tensor.isfinite().all()
+    )
+    if broken:
+        listed = ", ".join(broken[:5]) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
+        raise ValueError(f"{source}: weights are NaN or infinite: {listed}. Take an earlier checkpoint of it.")
 
 
 def _check_complete(missing: Iterable[str], source: object) -> None:
@@ -76,10 +111,12 @@ class UsodPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
-        """As in transformers; but weights that are not all there are an error, and not a model that is random in part.
+        """As in transformers; but weights that are not all there, or not all finite, are an error, and not a model that
+        is random in part or says NaN.
 
         Raises:
-            ValueError: naming what is missing, unless `ignore_mismatched_sizes` or `state_dict` says that it is meant.
+            ValueError: naming what is missing, unless `ignore_mismatched_sizes` or `state_dict` says that it is meant;
+                naming what is NaN or infinite.
         """
         wanted = kwargs.pop("output_loading_info", False)
         meant = bool(kwargs.get("ignore_mismatched_sizes")) or kwargs.get("state_dict") is not None
@@ -88,27 +125,28 @@ class UsodPreTrainedModel(PreTrainedModel):
         )
         if not meant:
             _check_complete(loading["missing_keys"], pretrained_model_name_or_path)
+        check_finite(model.state_dict().items(), pretrained_model_name_or_path)
         return (model, loading) if wanted else model
 
     def load_adapter(self, peft_model_id=None, adapter_name=None, **kwargs):
-        """As in transformers; but an adapter whose weights are not all there is an error.
+        """As in transformers; but an adapter whose weights are not all there, not all finite, or more than its
+        configuration says, is an error.
 
         Raises:
-            ValueError: naming what is missing.
+            ValueError: naming the weights.
         """
         loading = super().load_adapter(peft_model_id, adapter_name, **kwargs)
+        name = adapter_name or "default"
         # Those of adapters that are loaded already count as missing too
-        own = (key for key in loading.missing_keys if (adapter_name or "default") in key.split("."))
-        _check_complete(own, peft_model_id)
+        _check_complete((key for key in loading.missing_keys if name in key.split(".")), peft_model_id)
+        if unexpected := sorted(loading.unexpected_keys):
+            raise ValueError(
+                f"{peft_model_id}: has weights that its adapter_config.json says nothing of: {unexpected[0]}. "
+                'Of a learned scale it says `"init_weights": "zero"`; add what was lost from it.'
+            )
+        own = ((key, tensor) for key, tensor in self.state_dict().items() if name in key.split("."))
+        check_finite(own, peft_model_id)
         return loading
-
-    def save_pretrained(self, save_directory, *args, **kwargs):
-        """As in transformers; the code saved with the model serves every Auto class that fits, not one alone."""
-        if self.is_remote_code():
-            code = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
-            auto_classes = ("AutoModel", "AutoModelForSemanticSegmentation")
-            self.config.auto_map = (getattr(self.config, "auto_map", None) or {}) | dict.fromkeys(auto_classes, code)
-        return super().save_pretrained(save_directory, *args, **kwargs)
 
 
 __all__ = ["SaliencyOutput", "SideLogits", "UsodPreTrainedModel"]

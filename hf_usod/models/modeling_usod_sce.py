@@ -1,4 +1,7 @@
-"""The saliency cue extractor (SCE, the "A2S" network): saliency from the features of a frozen backbone."""
+"""The saliency cue extractor (SCE, the "A2S" network): saliency from the features of a frozen backbone.
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 import torch
 from torch import nn
@@ -8,7 +11,7 @@ from transformers.backbone_utils import load_backbone
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_usod import UsodSceConfig
-from .modeling_usod import SaliencyOutput, UsodPreTrainedModel, resize
+from .modeling_usod import SaliencyOutput, UsodPreTrainedModel, overlap_loss, resize
 
 
 class UsodSceSqueezeGate(nn.Module):
@@ -108,13 +111,15 @@ class UsodSceModel(UsodScePreTrainedModel):
     def forward(
         self,
         pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs,
     ) -> SaliencyOutput:
         r"""
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`):
                 Images, normalised by [`UsodImageProcessor`]. Any size of at least 32 pixels.
+            labels (`torch.Tensor` of shape `(batch_size, height, width)`, *optional*):
+                Masks, object above 0.5, for `loss`: 1 - IoU. The method itself trains this model without any.
             output_hidden_states (`bool`, *optional*):
                 Whether to return the backbone's features.
 
@@ -130,7 +135,11 @@ class UsodSceModel(UsodScePreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         features = tuple(self.backbone(pixel_values).feature_maps)
         logits = resize(self.decoder(features), pixel_values.shape[-2:])
-        return SaliencyOutput(logits=logits, hidden_states=features if output_hidden_states else None)
+        return SaliencyOutput(
+            loss=None if labels is None else overlap_loss(logits, labels),
+            logits=logits,
+            hidden_states=features if output_hidden_states else None,
+        )
 
 
 __all__ = ["UsodSceModel"]

@@ -1,4 +1,9 @@
-"""The saliency detector (SD): MIDD, two streams whose features meet in two interleaved decoders."""
+"""The saliency detector (SD): MIDD (TIP 2021), two streams whose features meet in two interleaved decoders.
+
+As A2S-v3 trains it: https://arxiv.org/abs/2404.14759
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -8,11 +13,11 @@ from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_usod import UsodSdConfig
-from .modeling_usod import SaliencyOutput, SideLogits, UsodPreTrainedModel, resize, to_unit_range
+from .configuration_usod import AUX_KINDS, UsodSdConfig
+from .modeling_usod import SaliencyOutput, SideLogits, UsodPreTrainedModel, overlap_loss, resize, to_unit_range
 from .pixel_refiner import PixelRefiner
 
-REFINED_CONTRAST = 4.0  # factor of refined logits: refinement blurs, and a label would be thresholded after it
+SIDE_WEIGHT = 0.2  # in the loss, of the RGB decoder's own map beside the fused one
 
 
 class UsodSdConvNormAct(nn.Module):
@@ -138,6 +143,8 @@ class UsodSdPreTrainedModel(UsodPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)  # norms
+        if isinstance(module, nn.Embedding):  # the offsets of auxiliary maps: as if there were none
+            init.zeros_(module.weight)
         if isinstance(module, nn.Conv2d):
             init.normal_(module.weight, std=0.01)
             if module.bias is not None:
@@ -171,32 +178,79 @@ class UsodSdModel(UsodSdPreTrainedModel):
             nn.ModuleList(UsodSdConvNormAct(c, n, kernel_size=1) for c, n in zip(widths[-4:], config.neck_channels))
             for widths in (channels, aux_channels)
         )
+        # Added where the auxiliary features enter the decoders, at all levels: the channel attentions, which everything
+        # passes next, then see the kind in their pools and can weigh channels by it. A gate that starts at "as it was"
+        # would have to be another factor; an offset is exact at zero and leaves the trained network as it is.
+        if config.modality_informed:
+            self.aux_offsets = nn.Embedding(len(AUX_KINDS), sum(config.neck_channels))
         self.decoder = UsodSdDecoder([*stem, *config.neck_channels], config)
         self.refiner = PixelRefiner()
         self.post_init()
+
+    @torch.no_grad()
+    def inform_of_aux_kinds(self) -> None:
+        """From here on this detector is told what its auxiliary maps are (`modality_informed`): gives it an offset for
+        each kind, unless it has them. They are zero, so that its maps stay what they are, to the bit, until trained."""
+        if self.config.modality_informed:
+            return
+        self.config.modality_informed = True
+        like = self.decoder.score.weight
+        width = sum(self.config.neck_channels)
+        self.aux_offsets = nn.Embedding(len(AUX_KINDS), width, dtype=like.dtype, device=like.device)
+        self.aux_offsets.weight.zero_()
 
     def to_unit_range(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Normalised images as RGB in [0, 1]: the auxiliary input of images that have none."""
         return to_unit_range(pixel_values, self.config.image_mean, self.config.image_std)
 
     @staticmethod
-    def _levels(backbone: nn.Module, neck: nn.ModuleList, images: torch.Tensor) -> list[torch.Tensor]:
+    def _levels(features: Sequence[torch.Tensor], neck: nn.ModuleList) -> list[torch.Tensor]:
         """The stem's features, if the backbone yields them, and the reduced ones at strides 4 to 32."""
-        features = list(backbone(images).feature_maps)
-        return features[:-4] + [reduce(f) for reduce, f in zip(neck, features[-4:])]
+        return [*features[:-4], *(reduce(f) for reduce, f in zip(neck, features[-4:]))]
+
+    def _kinds(self, images: torch.Tensor, has_aux: bool, aux_kind: torch.Tensor | None) -> torch.Tensor | None:
+        """The kinds `(B,)` of the auxiliary maps; None for a model that is not told.
+
+        Raises:
+            ValueError: if they are given to such a model, are not given where there are maps, or are no kinds.
+        """
+        if not self.config.modality_informed:
+            if aux_kind is None:
+                return None
+            raise ValueError("`aux_kind` is given, but this detector treats all maps alike; leave it out.")
+        kinds = ", ".join(f"{place} {kind}" for place, kind in enumerate(AUX_KINDS))
+        if aux_kind is None:
+            if has_aux:
+                raise ValueError(f"This detector is to be told what `aux_pixel_values` are: give `aux_kind` ({kinds}).")
+            return torch.zeros(len(images), dtype=torch.long, device=images.device)
+        if aux_kind.shape != (len(images),) or aux_kind.dtype != torch.long:
+            shape = tuple(aux_kind.shape)
+            raise ValueError(f"`aux_kind` is {shape} of {aux_kind.dtype}, expected ({len(images)},) of torch.int64.")
+        if not torch.compiler.is_compiling() and not ((aux_kind >= 0) & (aux_kind < len(AUX_KINDS))).all():
+            raise ValueError(f"`aux_kind` is {aux_kind.tolist()}; the kinds are {kinds}.")
+        return aux_kind
+
+    def _aux_levels(self, aux_pixel_values: torch.Tensor, aux_kind: torch.Tensor | None) -> list[torch.Tensor]:
+        """As `_levels`, of the auxiliary stream, with the offsets of the maps' kinds."""
+        levels = self._levels(self.aux_backbone(aux_pixel_values).feature_maps, self.aux_neck)
+        if aux_kind is None:
+            return levels
+        offsets = self.aux_offsets(aux_kind)[..., None, None].split(list(self.config.neck_channels), dim=1)
+        return [*levels[:-4], *(level + offset for level, offset in zip(levels[-4:], offsets))]
 
     def _refine(self, pixel_values: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """Logits `(B, 1, H, W)`, as large as the images, fitted to the images' edges."""
         refined = self.refiner(pixel_values, logits.float().sigmoid()) / self.refiner.gain
-        return (REFINED_CONTRAST * refined.logit(eps=1e-4)).to(logits.dtype)
+        return (self.config.refined_contrast * refined.logit(eps=1e-4)).to(logits.dtype)
 
     @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
         aux_pixel_values: torch.Tensor | None = None,
+        aux_kind: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs,
     ) -> SaliencyOutput:
         r"""
         Args:
@@ -204,8 +258,14 @@ class UsodSdModel(UsodSdPreTrainedModel):
                 Images, normalised by [`UsodImageProcessor`]. Any size of at least 32 pixels.
             aux_pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`, *optional*):
                 Depth, thermal or flow maps in [0, 1], not normalised. Without, the image itself is used.
+            aux_kind (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+                What each map is, as its place in `AUX_KINDS`; 0 for an image that is its own. For a detector with
+                `modality_informed` alone, which needs it with maps.
+            labels (`torch.Tensor` of shape `(batch_size, height, width)`, *optional*):
+                Masks, object above 0.5, for `loss`: the method's on one view, 1 - IoU of the fused map, and 0.2 of
+                that of the RGB decoder's (section 6). Of the maps as the network gives them, before `refine_maps`.
             output_hidden_states (`bool`, *optional*):
-                Whether to return the levels of the RGB stream, from fine to deep.
+                Whether to return the features of the RGB stream's backbone, from fine to deep.
 
         Example:
 
@@ -217,17 +277,21 @@ class UsodSdModel(UsodSdPreTrainedModel):
         ```"""
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
+        aux_kind = self._kinds(pixel_values, aux_pixel_values is not None, aux_kind)
         if aux_pixel_values is None:
             aux_pixel_values = self.to_unit_range(pixel_values)
-        features = self._levels(self.backbone, self.neck, pixel_values)
-        fused, *side = self.decoder(features, self._levels(self.aux_backbone, self.aux_neck, aux_pixel_values))
+        features = tuple(self.backbone(pixel_values).feature_maps)
+        levels, aux_levels = self._levels(features, self.neck), self._aux_levels(aux_pixel_values, aux_kind)
+        fused, *side = self.decoder(levels, aux_levels)
+        side_logits = SideLogits(*side)
         logits = F.interpolate(fused, size=pixel_values.shape[-2:], mode="bilinear", align_corners=False)
+        loss = None
+        if labels is not None:
+            loss = overlap_loss(logits, labels) + SIDE_WEIGHT * overlap_loss(side_logits.rgb, labels)
         if self.config.refine_maps and not self.training:
             logits = self._refine(pixel_values, logits)
         return SaliencyOutput(
-            logits=logits,
-            side_logits=SideLogits(*side),
-            hidden_states=tuple(features) if output_hidden_states else None,
+            loss=loss, logits=logits, side_logits=side_logits, hidden_states=features if output_hidden_states else None
         )
 
 

@@ -7,8 +7,8 @@ from transformers import Pipeline
 
 from .image_processing_usod import check_aux, is_local, read_aux, read_image, to_rgb
 
-# What an input may hold by name: the columns of the data sets of hf_usod. The last two are not looked at.
-_COLUMNS = {"image", "aux", "id", "mask"}
+# What an input may hold by name: the columns of the data sets of hf_usod. Of these, `id` and `mask` are not looked at.
+_COLUMNS = {"image", "aux", "aux_kind", "id", "mask"}
 
 
 def render_outputs(image: Image.Image, saliency: torch.Tensor, threshold: float = 0.5) -> dict[str, Image.Image]:
@@ -29,11 +29,6 @@ def render_outputs(image: Image.Image, saliency: torch.Tensor, threshold: float 
     cutout = image.convert("RGBA")
     cutout.putalpha(matte)
     return {"saliency": matte, "mask": mask, "cutout": cutout}
-
-
-def takes_aux(model: torch.nn.Module) -> bool:
-    """Whether a model takes an auxiliary map beside the image: detectors do, cue extractors do not."""
-    return hasattr(model.config, "aux_backbone_config")
 
 
 class SalientObjectDetectionPipeline(Pipeline):
@@ -58,7 +53,10 @@ class SalientObjectDetectionPipeline(Pipeline):
         Args:
             inputs (`str`, `Path`, `PIL.Image`, `dict` or a list of them):
                 Images, as paths, URLs or PIL images. The EXIF orientation is applied. As a `dict`, `"image"` with its
-                `"aux"`: a depth, thermal or flow map of any type that [`UsodImageProcessor`] takes, or None.
+                `"aux"`: a depth, thermal or flow map of any type that [`UsodImageProcessor`] takes, or None; for a
+                detector that is told what its maps are, with its `"aux_kind"`.
+            aux_kind (`str`, *optional*):
+                For such a detector, what the maps are of which their `dict` does not say it: depth, thermal or flow.
             threshold (`float`, *optional*, defaults to 0.5):
                 Saliency above it is object in the mask.
             batch_size (`int`, *optional*, defaults to 1):
@@ -69,14 +67,16 @@ class SalientObjectDetectionPipeline(Pipeline):
             RGBA), each at the image's own size.
 
         Raises:
-            ValueError: if an auxiliary map is given to a model that takes none, or cannot belong to its image.
+            ValueError: if an auxiliary map is given to a model that takes none, or cannot belong to its image; if a
+                kind is missing, unknown, or given to a model that is not told.
         """
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, threshold: float | None = None, **kwargs):
+    def _sanitize_parameters(self, threshold: float | None = None, aux_kind: str | None = None, **kwargs):
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"`threshold` must be in [0, 1], got {threshold}.")
-        return {}, {}, {} if threshold is None else {"threshold": threshold}
+        reading = {} if aux_kind is None else {"aux_kind": aux_kind}
+        return reading, {}, {} if threshold is None else {"threshold": threshold}
 
     def _read(self, source) -> Image.Image:
         if isinstance(source, Image.Image):
@@ -85,7 +85,7 @@ class SalientObjectDetectionPipeline(Pipeline):
             return to_rgb(self.image_processor.fetch_images(source))
         return read_image(source)
 
-    def preprocess(self, inputs):
+    def preprocess(self, inputs, aux_kind: str | None = None):
         if not isinstance(inputs, dict):
             inputs = {"image": inputs}
         if "image" not in inputs or inputs.keys() - _COLUMNS:
@@ -93,16 +93,21 @@ class SalientObjectDetectionPipeline(Pipeline):
         source, aux = inputs["image"], inputs.get("aux")
         image = self._read(source)
         maps = {}
-        if takes_aux(self.model):
+        aux_kind = inputs.get("aux_kind") or aux_kind
+        if self.model.config.takes_aux:
             if is_local(aux):  # here, where the files' names are known
                 path, aux = aux, read_aux(aux)
                 check_aux(image.size, aux.size, source if is_local(source) else None, path)
             maps["aux_images"] = [aux]  # for images without as well: they may share a batch with others
+            if self.model.config.modality_informed:
+                maps["aux_kinds"] = [aux_kind]
         elif aux is not None:
             raise ValueError(
                 f"A {self.model.config.model_type} model takes no auxiliary map. Give the image alone, or use a "
                 "detector of two streams (usod_sd)."
             )
+        if aux_kind is not None and "aux_kinds" not in maps:
+            raise ValueError(f"aux_kind {aux_kind!r} is given, but this model treats all maps alike; leave it out.")
         model_inputs = self.image_processor(image, **maps, return_tensors="pt").to(self.dtype)
         model_inputs["image"] = image
         return model_inputs
@@ -121,4 +126,4 @@ class SalientObjectDetectionPipeline(Pipeline):
         return render_outputs(image, saliency.cpu(), threshold)
 
 
-__all__ = ["SalientObjectDetectionPipeline", "render_outputs", "takes_aux"]
+__all__ = ["SalientObjectDetectionPipeline", "render_outputs"]

@@ -1,4 +1,7 @@
-"""The pixel refiner: saliency that spreads to neighbours of like colour. The prior of self-rectification (SPR)."""
+"""The pixel refiner: saliency that spreads to neighbours of like colour. The prior of self-rectification (SPR).
+
+AFA: https://arxiv.org/abs/2203.02891; as A2S-v3 uses it: https://arxiv.org/abs/2404.14759
+"""
 
 import math
 import statistics
@@ -7,6 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from .modeling_usod import resize
 
 NEIGHBOURS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 BANDWIDTH = 0.3  # of both kernels, in standard deviations
@@ -98,7 +103,7 @@ class PixelRefiner(nn.Module):
             raise ValueError(f"`saliency` is {tuple(saliency.shape)}, expected ({len(images)}, 1, height, width).")
         images, saliency = images.float(), saliency.float()
         if saliency.shape[-2:] != images.shape[-2:]:
-            saliency = F.interpolate(saliency, size=images.shape[-2:], mode="bilinear", align_corners=True)
+            saliency = resize(saliency, images.shape[-2:])
         # One by one a sample's maps stay in a CPU's cache; an accelerator wants them all.
         chunk = 1 if images.device.type == "cpu" else len(images)
         refined = [self._refine(*part) for part in zip(images.split(chunk), saliency.split(chunk))]
