@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset, Sampler
 
+from ..models.configuration_usod import AUX_KINDS
 from ..models.image_processing_usod import UsodImageProcessor, read_image
 from .samples import Sample
 
@@ -71,7 +72,8 @@ class ImageViews(Dataset[torch.Tensor]):
 
 class SampleViews(Dataset[dict[str, torch.Tensor]]):
     """Samples as model inputs, indexed by (index, flipped): `pixel_values` and `aux_pixel_values` `(3, H, W)`, the
-    `index` and `flipped` they were made with, and whether the sample `has_aux` or its image serves as its own."""
+    `index` and `flipped` they were made with, whether the sample `has_aux` or its image serves as its own, and the
+    `aux_kind` of the map, its place in `AUX_KINDS`."""
 
     def __init__(self, samples: Sequence[Sample], image_processor: UsodImageProcessor):
         self.samples = samples
@@ -88,6 +90,7 @@ class SampleViews(Dataset[dict[str, torch.Tensor]]):
         if flipped:
             views = {name: view.flip(-1) for name, view in views.items()}
         facts = {"index": index, "flipped": flipped, "has_aux": sample.aux is not None}
+        facts["aux_kind"] = AUX_KINDS.index(sample.aux_kind or "none") if sample.aux else 0
         return views | {name: torch.tensor(fact) for name, fact in facts.items()}
 
 

@@ -90,9 +90,10 @@ class DetectorStage(Stage):
         images, aux = (_shrink(maps, args.size) for maps in (detailed, detailed_aux))
         target = (label > 0.5).float()
 
-        first = model(pixel_values=images, aux_pixel_values=aux)
+        told = {"aux_kind": batch["aux_kind"]} if args.aux_kinds else {}
+        first = model(pixel_values=images, aux_pixel_values=aux, **told)
         rescale = self.second_view(target, side, step)
-        second = model(pixel_values=rescale(detailed), aux_pixel_values=rescale(detailed_aux))
+        second = model(pixel_values=rescale(detailed), aux_pixel_values=rescale(detailed_aux), **told)
         weighted = [
             (1.0, first.logits, target),
             (SIDE_WEIGHT, first.side_logits[0], target),
@@ -171,7 +172,7 @@ class DetectorStage(Stage):
         batch = [views[index, False] for index in chosen]
         inputs = {
             name: torch.stack([view[name] for view in batch]).to(model.device)
-            for name in ("pixel_values", "aux_pixel_values")
+            for name in ("pixel_values", "aux_pixel_values", *(["aux_kind"] if self.args.aux_kinds else []))
         }
         with torch.inference_mode(), self.autocast():
             saliency = model(**inputs).logits.float().sigmoid().cpu()
@@ -218,6 +219,7 @@ def _build_detector(args: DetectorArguments) -> tuple[UsodSdModel, UsodImageProc
         context_channels=args.context_channels,
         image_mean=list(image_processor.image_mean),
         image_std=list(image_processor.image_std),
+        modality_informed=bool(args.aux_kinds),
     )
     model = UsodSdModel(config)
     model.backbone.load_state_dict(backbone.state_dict())
@@ -246,6 +248,8 @@ def prepare_detector(args: DetectorArguments) -> tuple[UsodSdModel | PeftModel, 
         model, image_processor = _adapt_detector(args, args.adapt)
     elif args.start_from:
         model, image_processor = load(args.start_from, kind=UsodSdModel)
+        if args.aux_kinds:
+            model.inform_of_aux_kinds()
     else:
         model, image_processor = _build_detector(args)
     if args.refine_maps:
@@ -277,7 +281,7 @@ def train_detector(args: DetectorArguments) -> Path:
         RunError, DataError, LabelError, FileNotFoundError, LoadingError, ConversionError: with what to do about it.
         KeyboardInterrupt: when asked to stop, once a checkpoint is written.
     """
-    folders = list_run_samples(args.images, args.aux)
+    folders = list_run_samples(args.images, args.aux, args.aux_kinds)
     samples = join(folders)
 
     def build(run: RunFolder) -> DetectorStage:

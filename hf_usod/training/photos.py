@@ -29,7 +29,9 @@ def _own_files(paths: Sequence[Path], root: Path) -> set[Path]:
     return {path for path in paths if in_run(path.parent)}
 
 
-def list_run_samples(images: Sequence[str], aux: Sequence[str | None] = ()) -> list[list[Sample]]:
+def list_run_samples(
+    images: Sequence[str], aux: Sequence[str | None] = (), aux_kinds: Sequence[str | None] = ()
+) -> list[list[Sample]]:
     """The samples of each folder of images, their ids relative to it, without the files that trainings have written
     there; see `list_samples`.
 
@@ -40,7 +42,8 @@ def list_run_samples(images: Sequence[str], aux: Sequence[str | None] = ()) -> l
     folders = []
     for place, folder in enumerate(images):
         try:
-            samples = list_samples([folder], [aux[place]] if aux else ())
+            kinds = [aux_kinds[place]] if aux_kinds else ()
+            samples = list_samples([folder], [aux[place]] if aux else (), kinds)
         except ValueError as error:
             raise DataError(str(error)) from error
         own = _own_files([sample.image for sample in samples], Path(folder))
