@@ -8,6 +8,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from ..models.modeling_usod import check_finite
 from .config import UsodAdapterConfig
 
 
@@ -50,6 +51,23 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
             self.usod_adapter_scales[adapter_name] = nn.Parameter(torch.zeros((), dtype=like.dtype, device=like.device))
         self.usod_adapter_modules[adapter_name] = module.train(self.training)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        """What PEFT loads an adapter's weights with, which drops those that have no place.
+
+        Raises:
+            ValueError: for a learned scale that the adapter's configuration says nothing of; for NaN or infinity.
+        """
+        own = {key: tensor for key, tensor in state_dict.items() if key.startswith(f"{prefix}usod_adapter_")}
+        for key in own:
+            kind, _, name = key.removeprefix(prefix).partition(".")
+            if kind == "usod_adapter_scales" and name not in self.usod_adapter_scales:
+                raise ValueError(
+                    f"{key}: the weights have a learned scale, of which adapter_config.json says nothing. It lacks "
+                    '`"init_weights": "zero"`; add it.'
+                )
+        check_finite(own.items(), "The adapter")
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def train(self, mode: bool = True):
         super().train(mode)

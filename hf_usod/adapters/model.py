@@ -20,7 +20,26 @@ def _keep_statistics(norm: nn.modules.batchnorm._NormBase, inputs: tuple) -> Non
 
 
 class UsodAdapterModel(BaseTuner):
-    """A model with task adapters; made by `get_peft_model`, `PeftModel.from_pretrained` or `model.load_adapter`."""
+    """
+    A model with task adapters, T(F) + Ta(F), as "Unified Unsupervised Salient Object Detection via Knowledge Transfer"
+    (https://arxiv.org/abs/2404.14759) transfers its models to video and aerial images. Made by `get_peft_model`,
+    `PeftModel.from_pretrained` or `model.load_adapter`.
+
+    Example:
+
+    ```python
+    >>> from peft import get_peft_model
+    >>> from transformers import AutoModel
+
+    >>> from hf_usod import UsodAdapterConfig, checkpoint_path
+
+    >>> model = get_peft_model(AutoModel.from_pretrained(checkpoint_path()), UsodAdapterConfig(init_weights="zero"))
+    >>> model.print_trainable_parameters()  # Ta alone
+    >>> model.save_pretrained("my-adapter")
+
+    >>> detector = AutoModel.from_pretrained(checkpoint_path())
+    >>> detector.load_adapter("my-adapter")
+    ```"""
 
     prefix = ADAPTER_PREFIX
     tuner_layer_cls = UsodAdapterLayer

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from transformers import PreTrainedModel
 
 from ..files import write_aside
 from ..models.image_processing_usod import UsodImageProcessor, read_aux, read_image
@@ -55,7 +56,7 @@ def prepare_folder(
 
 
 def predict_maps(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     processor: UsodImageProcessor,
     samples: list[EvaluationSample],
     batch_size: int = 8,

@@ -139,8 +139,7 @@ class UsodSdConfig(UsodConfig):
         modality_informed (`bool`, *optional*, defaults to `False`):
             Whether the model is told what its auxiliary maps are, as `aux_kind`, by an offset of the auxiliary stream's
             reduced features that is learned for each of `AUX_KINDS` and starts at zero. For a trained model see
-            [`UsodSdModel.inform_of_aux_kinds`]. Beyond the paper, which names
-            it a limit that the kinds are treated alike.
+            [`UsodSdModel.inform_of_aux_kinds`]. Beyond the paper, which names it a limit that kinds are treated alike.
 
     Example:
 

@@ -141,8 +141,8 @@ class UsodPreTrainedModel(PreTrainedModel):
         _check_complete((key for key in loading.missing_keys if name in key.split(".")), peft_model_id)
         if unexpected := sorted(loading.unexpected_keys):
             raise ValueError(
-                f"{peft_model_id}: has weights that its adapter_config.json says nothing of: {unexpected[0]}. "
-                'Of a learned scale it says `"init_weights": "zero"`; add what was lost from it.'
+                f"{peft_model_id}: has weights of which its adapter_config.json says nothing: {unexpected[0]}. If this "
+                'is a learned scale, it lacks `"init_weights": "zero"`; add it.'
             )
         own = ((key, tensor) for key, tensor in self.state_dict().items() if name in key.split("."))
         check_finite(own, peft_model_id)

@@ -282,16 +282,18 @@ class UsodSdModel(UsodSdPreTrainedModel):
             aux_pixel_values = self.to_unit_range(pixel_values)
         features = tuple(self.backbone(pixel_values).feature_maps)
         levels, aux_levels = self._levels(features, self.neck), self._aux_levels(aux_pixel_values, aux_kind)
-        fused, *side = self.decoder(levels, aux_levels)
-        side_logits = SideLogits(*side)
+        fused, rgb, aux, context = self.decoder(levels, aux_levels)
         logits = F.interpolate(fused, size=pixel_values.shape[-2:], mode="bilinear", align_corners=False)
         loss = None
         if labels is not None:
-            loss = overlap_loss(logits, labels) + SIDE_WEIGHT * overlap_loss(side_logits.rgb, labels)
+            loss = overlap_loss(logits, labels) + SIDE_WEIGHT * overlap_loss(rgb, labels)
         if self.config.refine_maps and not self.training:
             logits = self._refine(pixel_values, logits)
         return SaliencyOutput(
-            loss=loss, logits=logits, side_logits=side_logits, hidden_states=features if output_hidden_states else None
+            loss=loss,
+            logits=logits,
+            side_logits=SideLogits(rgb=rgb, aux=aux, context=context),
+            hidden_states=features if output_hidden_states else None,
         )
 
 

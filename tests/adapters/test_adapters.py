@@ -1,9 +1,11 @@
 """The task adapter as PEFT users expect it: T(F) + Ta(F), small files, an exact way back."""
 
+import json
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from hf_usod import UsodSceConfig, UsodSceModel, UsodSdConfig, UsodSdModel
@@ -292,3 +294,41 @@ def test_merging_says_why_not(model):
 def test_bad_configurations(model, config, message):
     with pytest.raises(ValueError, match=message):
         get_peft_model(model, UsodAdapterConfig(**config))
+
+
+def _load(door, base, folder):
+    model = UsodSceModel.from_pretrained(base)
+    return PeftModel.from_pretrained(model, folder) if door == "peft" else model.load_adapter(str(folder))
+
+
+def _saved_adapter(model, images, folder):
+    adapted = get_peft_model(model, UsodAdapterConfig(init_weights="zero"))
+    train(adapted, images)
+    adapted.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("door", ["peft", "transformers"])
+def test_a_learned_scale_is_not_dropped_without_a_word(model, base, images, tmp_path, door):
+    folder = _saved_adapter(model, images, tmp_path)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    del config["init_weights"]
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="learned scale") as raised:
+        _load(door, base, folder)
+    assert '"init_weights": "zero"' in str(raised.value) and "\n" not in str(raised.value)
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"init_weights": "zero"}))
+    _load(door, base, folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("door", ["peft", "transformers"])
+def test_weights_that_are_not_finite_raise(model, base, images, tmp_path, door, value):
+    folder = _saved_adapter(model, images, tmp_path)
+    weights = load_file(folder / "adapter_model.safetensors")
+    name = next(name for name in weights if name.endswith("norm.weight"))
+    weights[name][0] = value
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"NaN or infinite: .*norm\.") as raised:
+        _load(door, base, folder)
+    assert "\n" not in str(raised.value)

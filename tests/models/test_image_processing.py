@@ -243,17 +243,9 @@ def test_post_process_saliency_values():
     torch.testing.assert_close(saliency, torch.tensor([[-2.0, -1.0, 1.0, 2.0]]).sigmoid())
 
 
-@pytest.mark.parametrize("post_process", ["post_process_saliency", "post_process_semantic_segmentation"])
-def test_wrong_number_of_target_sizes(post_process):
+def test_wrong_number_of_target_sizes():
     with pytest.raises(ValueError, match="Got 1 target sizes for 2 images"):
-        getattr(PROCESSOR, post_process)(SaliencyOutput(logits=torch.zeros(2, 1, 4, 4)), [(4, 4)])
-
-
-def test_post_process_semantic_segmentation():
-    logits = torch.tensor([[[[-2.0, 2.0]]], [[[0.0, 0.1]]]])
-    maps = PROCESSOR.post_process_semantic_segmentation(SaliencyOutput(logits=logits), [(1, 4), (1, 2)])
-    assert [m.tolist() for m in maps] == [[[0, 0, 1, 1]], [[0, 1]]]
-    assert maps[0].dtype == torch.int64
+        PROCESSOR.post_process_saliency(SaliencyOutput(logits=torch.zeros(2, 1, 4, 4)), [(4, 4)])
 
 
 def test_round_trip(tmp_path):

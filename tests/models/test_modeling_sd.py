@@ -1,12 +1,13 @@
+"""The saliency detector, against the method's text written down anew."""
+
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch.nn import functional as F
-from transformers import AutoModel, AutoModelForSemanticSegmentation, ResNetConfig
+from transformers import ResNetConfig
 
 from hf_usod import UsodSdConfig, UsodSdModel
 from hf_usod.labels import PixelRefiner
-from hf_usod.models import modeling_usod_sd
 
 LEVELS = [5, 4]
 SIZES = [(96, 96), (96, 130), (64, 224), (33, 65)]
@@ -158,29 +159,6 @@ def test_streams_are_told_apart(models):
     assert not torch.allclose(models[5](images, aux).logits, models[5](-images, aux).logits, atol=1e-4)
 
 
-@pytest.mark.parametrize("levels", LEVELS)
-@torch.no_grad()
-def test_hidden_states_are_the_levels_of_the_rgb_stream(models, levels):
-    images = torch.randn(1, 3, 96, 160)
-    assert models[levels](images).hidden_states is None
-    hidden_states = models[levels](images, output_hidden_states=True).hidden_states
-    shapes = [(1, 6, 24, 40), (1, 8, 12, 20), (1, 10, 6, 10), (1, 12, 3, 5)]
-    assert [h.shape for h in hidden_states] == [(1, 8, 24, 40)] * (levels == 5) + shapes
-
-
-def test_return_dict_false_gives_a_tuple(models):
-    logits, side = models[5](torch.randn(1, 3, 64, 64), return_dict=False)
-    assert logits.shape == (1, 1, 64, 64) and len(side) == 3
-
-
-def test_every_weight_is_trained(tiny_sd_config, stir):
-    model = stir(UsodSdModel(tiny_sd_config())).train()
-    outputs = model(torch.randn(2, 3, 64, 64), torch.rand(2, 3, 64, 64))
-    (outputs.logits.square().mean() + sum(s.square().mean() for s in outputs.side_logits.to_tuple())).backward()
-    idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert idle == []
-
-
 def test_initial_weights(tiny_sd_config):
     model = UsodSdModel(tiny_sd_config(neck_channels=[64, 64, 64, 64], fusion_channels=64))
     for part in (model.neck, model.aux_neck, model.decoder):
@@ -195,59 +173,6 @@ def test_initial_weights(tiny_sd_config):
                 assert not parameter.any(), name
     weight = model.backbone.encoder.stages[3].layers[0].layer[0].convolution.weight
     assert weight.std() > 0.05  # the backbones' own
-
-
-@pytest.mark.parametrize("levels", LEVELS)
-@torch.no_grad()
-def test_saved_and_loaded_is_the_same_to_the_bit(models, levels, tmp_path):
-    model = models[levels]
-    model.save_pretrained(tmp_path)
-    images, aux = torch.randn(2, 3, 64, 96), torch.rand(2, 3, 64, 96)
-    for door in (UsodSdModel, AutoModel, AutoModelForSemanticSegmentation):
-        loaded = door.from_pretrained(tmp_path)
-        assert type(loaded) is UsodSdModel
-        assert not loaded.training
-        state_dict = loaded.state_dict()
-        assert state_dict.keys() == model.state_dict().keys()
-        assert all(torch.equal(state_dict[key], value) for key, value in model.state_dict().items())
-        # Not to the bit: matrix products round by the alignment of the weights in memory
-        torch.testing.assert_close(loaded(images, aux).logits, model(images, aux).logits, atol=1e-5, rtol=1e-5)
-
-
-def test_loading_builds_on_the_meta_device(sd_checkpoint, monkeypatch):
-    devices = []
-
-    class Spy(modeling_usod_sd.UsodSdDecoder):
-        def __init__(self, *args):
-            super().__init__(*args)
-            devices.append(self.score.weight.device.type)
-
-    monkeypatch.setattr(modeling_usod_sd, "UsodSdDecoder", Spy)
-    model = UsodSdModel.from_pretrained(sd_checkpoint)
-    assert devices == ["meta"]
-    assert {tensor.device.type for tensor in model.state_dict().values()} == {"cpu"}
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@torch.no_grad()
-def test_half_precision(sd_checkpoint, dtype):
-    model = AutoModel.from_pretrained(sd_checkpoint, dtype=dtype)
-    full = AutoModel.from_pretrained(sd_checkpoint)
-    assert model.dtype == dtype
-    assert torch.equal(model.decoder.score.weight, full.decoder.score.weight.to(dtype))
-    images = torch.randn(1, 3, 64, 96)
-    logits, expected = model(images.to(dtype)).logits, full(images).logits
-    assert logits.dtype == dtype
-    torch.testing.assert_close(logits.float(), expected, atol=0.1 * expected.std().item() + 0.01, rtol=0.05)
-
-
-@pytest.mark.parametrize("device_map", ["cpu", "auto"])
-@torch.no_grad()
-def test_device_map(sd_checkpoint, device_map):
-    model = AutoModel.from_pretrained(sd_checkpoint, device_map=device_map)
-    images = torch.randn(1, 3, 64, 96)
-    expected = AutoModel.from_pretrained(sd_checkpoint)(images).logits
-    torch.testing.assert_close(model(images.to(model.device)).logits.cpu(), expected, atol=1e-3, rtol=1e-3)
 
 
 def _resnet(*stages, **kwargs) -> ResNetConfig:

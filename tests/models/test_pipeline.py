@@ -114,15 +114,6 @@ def test_saved_pipeline_needs_no_trust_where_the_package_is_imported(detect, tmp
     _assert_same(loaded(PHOTOS[0]), detect(PHOTOS[0]))
 
 
-def test_stock_image_segmentation_pipeline(detect, checkpoint, monkeypatch):
-    monkeypatch.setattr("builtins.input", lambda prompt: pytest.fail(f"asked: {prompt}"))
-    masks = pipeline("image-segmentation", model=checkpoint, device="cpu")(PHOTOS[0])
-    expected = np.asarray(detect(PHOTOS[0])["mask"])
-    assert {m["label"]: m["mask"].size for m in masks} == {"background": (70, 50), "salient object": (70, 50)}
-    for mask in masks:
-        assert np.array_equal(mask["mask"], expected if mask["label"] == "salient object" else 255 - expected)
-
-
 DEPTH = Image.fromarray(np.random.default_rng(3).integers(0, 256, (25, 35), dtype=np.uint8))
 
 
@@ -173,12 +164,3 @@ def test_a_model_of_one_stream_takes_no_map(detect):
 def test_wrong_rows(detect_with_map, row):
     with pytest.raises(ValueError, match="dict of `image` and `aux`"):
         detect_with_map(row)
-
-
-def test_detector_in_the_stock_image_segmentation_pipeline(detect_with_map, sd_checkpoint, monkeypatch):
-    monkeypatch.setattr("builtins.input", lambda prompt: pytest.fail(f"asked: {prompt}"))
-    segment = pipeline("image-segmentation", model=sd_checkpoint, device="cpu")
-    expected = np.asarray(detect_with_map(PHOTOS[0])["mask"])
-    for masks in segment([PHOTOS[0]] * 5, batch_size=5):  # more images than side outputs
-        found = {m["label"]: np.asarray(m["mask"]) for m in masks}
-        assert (found["salient object"] != expected).mean() < 0.01  # its own image is its map up to rounding
