@@ -83,6 +83,33 @@ def test_unreadable_maps_are_named(predict, photos, tmp_path, capsys):
     assert maps(tmp_path / "out").keys() == {"b", "c"}
 
 
+def test_a_detector_that_is_told_is_told(predict, model, photos, tmp_path, capsys):
+    detector = UsodSdModel.from_pretrained(model)
+    detector.inform_of_aux_kinds()
+    torch.nn.init.normal_(detector.aux_offsets.weight)
+    detector.save_pretrained(tmp_path / "told")
+    UsodImageProcessor.from_pretrained(model).save_pretrained(tmp_path / "told")
+    told, found = ("--model", str(tmp_path / "told"), "--aux", tmp_path / "T"), {}
+    for kind in ("thermal", "flow"):
+        assert predict(photos, *told, "--aux_kind", kind, output=kind) == 0
+        found[kind] = maps(tmp_path / kind)
+    changed = {name for name in found["flow"] if not np.array_equal(found["flow"][name], found["thermal"][name])}
+    assert changed == {"a", "b"}  # c has no map
+    assert predict(photos, *told) == 1
+    assert "kinds of maps are depth, thermal, flow" in capsys.readouterr().err
+
+
+def test_frames_are_told_as_flow(predict, model, photos, tmp_path):
+    pytest.importorskip("cv2")
+    detector = UsodSdModel.from_pretrained(model)
+    detector.inform_of_aux_kinds()
+    detector.save_pretrained(tmp_path / "told")
+    UsodImageProcessor.from_pretrained(model).save_pretrained(tmp_path / "told")
+    assert predict(photos, "--model", str(tmp_path / "told"), "--task", "video") == 0
+    assert predict(photos, "--task", "video", output="untold") == 0
+    assert all(np.array_equal(value, maps(tmp_path / "untold")[name]) for name, value in maps(tmp_path / "out").items())
+
+
 def test_errors(predict, photos, tmp_path, tiny_backbone, capsys):
     write(tmp_path / "other" / "z.png", 0)
     UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone())).save_pretrained(tmp_path / "sce")
@@ -91,6 +118,8 @@ def test_errors(predict, photos, tmp_path, tiny_backbone, capsys):
         ("--aux", tmp_path / "none"): "none: no such folder",
         ("--aux", tmp_path / "other"): "holds no map of any",
         ("--aux", tmp_path / "T", "--task", "video"): "leave out --aux",
+        ("--aux_kind", "depth"): "--aux_kind says what the maps in --aux are",
+        ("--aux", tmp_path / "T", "--aux_kind", "depth"): "treats all maps alike",
         ("--aux", tmp_path / "T", "--model", str(tmp_path / "sce")): "usod_sce model takes no auxiliary maps",
     }
     for arguments, message in cases.items():

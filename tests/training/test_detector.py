@@ -356,6 +356,33 @@ def test_a_detector_may_refine_its_maps(arguments, uninterrupted):
         replace(arguments, adapt="a", refine_maps=True)
 
 
+def test_a_detector_is_told_the_kinds_of_maps(arguments, uninterrupted, photos):
+    told = {"images": [str(photos)] * 2, "labels": arguments.labels * 2, "aux": ["none", str(photos)]}
+    arguments = replace(arguments, **told, aux_kinds=["none", "thermal"], num_epochs=1)
+    start = replace(arguments, start_from=str(uninterrupted / "model"))
+    assert not prepare_detector(start)[0].aux_offsets.weight.any()
+    for each in (replace(arguments, output_dir=f"{arguments.output_dir}-new"), start):
+        folder = train_detector(each)
+        assert UsodSdModel.from_pretrained(folder).config.modality_informed
+        moved = load_file(folder / "model.safetensors")["aux_offsets.weight"].any(dim=1)
+        assert moved.tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (["depth"], "--aux_kinds: 1 folders for 2"),
+        (["none", "infrared"], "'infrared' for the maps in 'b'; expected none, depth, thermal, flow"),
+        (["none", "none"], "'none' for the maps in 'b'"),
+        (["flow", "flow"], "'flow' for the maps in 'none'"),
+    ],
+)
+def test_wrong_kinds_of_maps(settings, kinds, message):
+    two = {"images": ["a", "b"], "labels": ["a", "b"], "aux": ["none", "b"]}
+    with pytest.raises(ValueError, match=message):
+        replace(settings, **two, aux_kinds=kinds)
+
+
 def test_a_detector_is_trained_on_or_adapted(settings):
     with pytest.raises(ValueError, match="--adapt trains an adapter of a detector, --start_from the detector itself"):
         replace(settings, adapt="a", start_from="b")
