@@ -69,9 +69,7 @@ class Engine:
         }
         first = next(iter(named), DEFAULT_MODEL)  # whoever names models wants to see them
         self.models = sorted(self._models, key=lambda name: (name != first, name))
-        self._takes_aux = {
-            name: AutoConfig.from_pretrained(source).takes_aux for name, source in self._models.items()
-        }
+        self._takes_aux = {name: AutoConfig.from_pretrained(source).takes_aux for name, source in self._models.items()}
 
     def adapters(self, model: str | None = None) -> list[str]:
         """`"none"` and the adapters of a model, or of any."""
