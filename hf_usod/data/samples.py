@@ -54,7 +54,5 @@ def list_samples(
             )
         prefix = f"{place}/" if len(images) > 1 else ""
         kind = aux_kinds[place] if aux_kinds else None
-        samples += [
-            Sample(prefix + name, path, maps.get(name), kind) for name, path in zip(names, paths, strict=True)
-        ]
+        samples += [Sample(prefix + name, path, maps.get(name), kind) for name, path in zip(names, paths, strict=True)]
     return samples

@@ -91,8 +91,8 @@ def check_finite(weights: Iterable[tuple[str, torch.Tensor]], source: object) ->
 
 
 def _check_complete(missing: Iterable[str], source: object) -> None:
-    """Raises a `ValueError` if weights of `source` are missing."""
-    if not (names := sorted(missing)):
+    """Raises a `ValueError` if weights of `source` are missing; but for `num_batches_tracked`, which nothing uses."""
+    if not (names := sorted(name for name in missing if not name.endswith("num_batches_tracked"))):
         return
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     message = f"{source}: lacks weights of its configuration: {listed}."

@@ -4,7 +4,15 @@ import math
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from ..constants import AUX_KINDS, DEFAULT_CUE_EXTRACTOR, INIT_WEIGHTS, PAPER_WEIGHTS, PCL_SD_VARIANTS, REFINEMENTS, TASKS
+from ..constants import (
+    AUX_KINDS,
+    DEFAULT_CUE_EXTRACTOR,
+    INIT_WEIGHTS,
+    PAPER_WEIGHTS,
+    PCL_SD_VARIANTS,
+    REFINEMENTS,
+    TASKS,
+)
 from ..errors import PlanError
 
 LOSSES = ("iou+sc", "iou", "bce", "iou+bce")
@@ -189,8 +197,8 @@ class DetectorArguments(RunArguments):
         "For each folder of images, the folder of its auxiliary maps, or 'none'.", [], place="folder"
     )
     aux_kinds: list[str | None] = _help(
-        "For each folder of images, what its auxiliary maps are ('none' without): the detector is then told, beyond the "
-        "paper, which treats them alike. With --start_from, it is told from here on.",
+        "For each folder of images, what its auxiliary maps are ('none' without): the detector is then told, beyond "
+        "the paper, which treats them alike. With --start_from, it is told from here on.",
         [],
         choices=list(AUX_KINDS),
     )
@@ -270,7 +278,7 @@ class DetectorArguments(RunArguments):
             self.check_folders("aux_kinds")
             for kind, aux in zip(self.aux_kinds, self.aux or [None] * len(self.aux_kinds), strict=True):
                 if (kind is None) != (aux is None):
-                    raise PlanError(f"--aux_kinds: {kind or 'none'} for the maps in {aux or 'none'}; say both or neither.")
+                    raise PlanError(f"--aux_kinds: {kind or 'none'} for maps in {aux or 'none'}; say both or neither.")
         if self.adapt and self.start_from:
             raise PlanError("--adapt trains an adapter of a detector, --start_from the detector itself: give one.")
         if self.adapt and self.refine_maps:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from hf_usod.labels import RELEASED_WEIGHTS, PixelRefiner, rectify
@@ -13,7 +14,7 @@ from hf_usod.objectives import btm_loss, consistency_loss, pcl_sd_loss
 from hf_usod.training.arguments import CueObjectiveArguments, DetectorArguments
 from hf_usod.training.cue_extractor import CueExtractorStage
 from hf_usod.training.detector import DetectorStage
-from hf_usod.training.engine import linear_decay
+from hf_usod.training.loop import linear_decay
 
 SIZE, RESCALED = 64, 96
 
@@ -61,12 +62,20 @@ def test_stage_1_losses(released, expected, name, epoch, curriculum, channels):
         close(logits[1].grad, expected[f"{name}_grad2"])
 
 
+class ImagesAsFeatures:
+    batch_statistics = False
+
+    def __call__(self, images):
+        return images
+
+
 def test_stage_1_as_a_step_of_training(released, expected):
     """Both views, made from the first, and the weights of the terms."""
     logits, textures = views(released, 3)
     by_size = {m.shape[-1]: m for m in logits}
     arguments = CueObjectiveArguments(images=[""], output_dir="", size=SIZE, scale_steps=[1], scale_stride=32)
-    stage = CueExtractorStage(arguments, UsodImageProcessor(), features=lambda images: images)
+    network = SimpleNamespace(decoder=nn.Identity())
+    stage = CueExtractorStage(arguments, network, UsodImageProcessor(), [], ImagesAsFeatures())
     output = stage.step(lambda images: by_size[images.shape[-1]], textures[0], epoch=5, step=0)
     assert arguments.num_epochs == 20
     found = torch.stack([output.terms["pcl_sd"], 0.05 * output.terms["btm"], output.terms["sc"]])
@@ -92,7 +101,7 @@ def test_stage_2_as_a_step_of_training(released, expected):
         images=[""], labels=[""], output_dir="", size=SIZE, scale_steps=[1], scale_stride=32, batch_size=2
     )
     labels = SimpleNamespace(read=lambda index, epoch: label)
-    stage = DetectorStage(arguments, labels, UsodImageProcessor())
+    stage = DetectorStage(arguments, nn.Identity(), UsodImageProcessor(), [], labels)
     images = torch.zeros(2, 3, SIZE, SIZE)
     batch = {"pixel_values": images, "aux_pixel_values": images, "index": torch.tensor([0, 1])}
     batch |= {"flipped": torch.tensor([False, False]), "has_aux": torch.tensor([False, False])}
@@ -127,7 +136,7 @@ def test_rectified_labels(released, expected):
     flipped = torch.tensor([False, True, False])
     arguments = DetectorArguments(images=[""], labels=[""], output_dir="", spr_weights=list(RELEASED_WEIGHTS))
     labels = SimpleNamespace(write=lambda index, epoch, label: stored.update(label=label))
-    stage = DetectorStage(arguments, labels, UsodImageProcessor())
+    stage = DetectorStage(arguments, nn.Identity(), UsodImageProcessor(), [], labels)
     batch = {"index": torch.arange(3), "flipped": flipped}
     stage.rectify_labels(batch, 2, images, prediction, previous)
     torch.testing.assert_close(stored["label"], expected["rectified"], rtol=0, atol=1e-5)
