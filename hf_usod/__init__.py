@@ -1,50 +1,53 @@
 """Salient object detection without labels, as Hugging Face models.
 
-Importing the package registers its models, their image processor and the `salient-object-detection` pipeline with
-transformers, so that `AutoModel`, `AutoImageProcessor` and `pipeline` know them, and the task adapter with PEFT. What
-models save carries its code: it also loads where the package is not installed, with `trust_remote_code=True`.
+Importing the package is quick, and loads neither torch nor transformers. Once they are loaded, `AutoModel`,
+`AutoImageProcessor` and `pipeline` know its models, their image processor and the `salient-object-detection` pipeline,
+and PEFT its task adapter. What models save carries its code: it also loads where the package is not installed, with
+`trust_remote_code=True`.
 """
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoVideoProcessor
-from transformers.pipelines import PIPELINE_REGISTRY
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from .adapters import UsodAdapterConfig
-from .loading import checkpoint_names, checkpoint_path
-from .models.configuration_usod import UsodConfig, UsodSceConfig, UsodSdConfig, backbone_preset
-from .models.image_processing_usod import UsodImageProcessor
-from .models.modeling_usod import SaliencyOutput
-from .models.modeling_usod_sce import UsodSceModel
-from .models.modeling_usod_sd import UsodSdModel
-from .models.pipeline_usod import SalientObjectDetectionPipeline
+from . import _registration
 
-_MODELS = {UsodSceConfig: UsodSceModel, UsodSdConfig: UsodSdModel}
+if TYPE_CHECKING:
+    from .adapters import UsodAdapterConfig
+    from .assets import checkpoint_names, checkpoint_path
+    from .errors import UsodError
+    from .models.configuration_usod import UsodSceConfig, UsodSdConfig, backbone_preset
+    from .models.image_processing_usod import UsodImageProcessor
+    from .models.modeling_usod import SaliencyOutput
+    from .models.modeling_usod_sce import UsodSceModel
+    from .models.modeling_usod_sd import UsodSdModel
+    from .models.pipeline_usod import SalientObjectDetectionPipeline
 
+__version__ = "0.2.0"
 
-def _register() -> None:
-    processors = {"pil": UsodImageProcessor, "torchvision": UsodImageProcessor}
-    UsodImageProcessor.register_for_auto_class()
-    for config, model in _MODELS.items():
-        config.register_for_auto_class()
-        model.register_for_auto_class("AutoModel")
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        # Not under AutoModelForSemanticSegmentation: one channel has no argmax over classes, and the stock
-        # `image-segmentation` pipeline calls every model from outside of transformers unsupported.
-        AutoModel.register(config, model, exist_ok=True)
-        AutoImageProcessor.register(config, image_processor_classes=processors, exist_ok=True)
-        # There is none; without saying so, stock pipelines guess one and ask to trust its code.
-        AutoVideoProcessor.register(config, video_processor_classes={}, exist_ok=True)
-    PIPELINE_REGISTRY.register_pipeline(
-        "salient-object-detection", SalientObjectDetectionPipeline, pt_model=AutoModel, type="image"
-    )
-    UsodConfig.has_registered_pipeline = True
-
-
-_register()
+_HOMES = {
+    "SaliencyOutput": "models.modeling_usod",
+    "SalientObjectDetectionPipeline": "models.pipeline_usod",
+    "UsodAdapterConfig": "adapters",
+    "UsodError": "errors",
+    "UsodImageProcessor": "models.image_processing_usod",
+    "UsodSceConfig": "models.configuration_usod",
+    "UsodSceModel": "models.modeling_usod_sce",
+    "UsodSdConfig": "models.configuration_usod",
+    "UsodSdModel": "models.modeling_usod_sd",
+    "backbone_preset": "models.configuration_usod",
+    "checkpoint_names": "assets",
+    "checkpoint_path": "assets",
+}
+_ROOMS = {
+    *("adapters", "conversion", "data", "evaluation", "hub", "inference", "labels", "loading", "models", "objectives"),
+    "training",
+}
 
 __all__ = [
     "SaliencyOutput",
     "SalientObjectDetectionPipeline",
     "UsodAdapterConfig",
+    "UsodError",
     "UsodImageProcessor",
     "UsodSceConfig",
     "UsodSceModel",
@@ -54,3 +57,22 @@ __all__ = [
     "checkpoint_names",
     "checkpoint_path",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name or room (PEP 562), imported when it is first asked for."""
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name] == "models.pipeline_usod":
+        _registration.register_models()  # tells the class of its code, which it saves
+    globals()[name] = value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_ROOMS})
+
+
+_registration.install()

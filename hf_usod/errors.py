@@ -16,6 +16,10 @@ class DataError(UsodError, ValueError):
     """Images, maps or masks that cannot be read or do not fit each other; names the files."""
 
 
+class AssetError(UsodError, ValueError):
+    """Something that the package does not hold; lists what it does."""
+
+
 class LoadingError(UsodError, OSError):
     """A model or adapter that cannot be loaded."""
 

@@ -1,6 +1,5 @@
 """The one way from a name, folder or Hub id, with or without adapter, to a model and its image processor."""
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -8,12 +7,11 @@ from peft import PeftConfig
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
 from .adapters import UsodAdapterConfig  # noqa: F401  (PEFT must know the type before it reads an adapter)
+from .assets import checkpoint_names, checkpoint_source
 from .constants import DEFAULT_MODEL
 from .errors import LoadingError
 from .models.image_processing_usod import UsodImageProcessor
 from .models.pipeline_usod import SalientObjectDetectionPipeline
-
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
 class Loaded(NamedTuple):
@@ -21,29 +19,6 @@ class Loaded(NamedTuple):
 
     model: PreTrainedModel
     image_processor: UsodImageProcessor
-
-
-def checkpoint_names(kind: str = "model") -> list[str]:
-    """What is embedded in the package: names of `"model"`s, or of `"adapter"`s to load into one of them."""
-    file = {"model": "config.json", "adapter": "adapter_config.json"}[kind]
-    return sorted(config.parent.name for config in CHECKPOINTS.glob(f"*/{file}"))
-
-
-def checkpoint_path(name: str = DEFAULT_MODEL) -> Path:
-    """The folder of an embedded model, for `from_pretrained` and `pipeline`, or of an adapter, for `load_adapter`.
-
-    Raises:
-        ValueError: if there is none of that name, listing those there are.
-    """
-    names = checkpoint_names("model") + checkpoint_names("adapter")
-    if name not in names:
-        raise ValueError(f"Nothing embedded is called {name!r}; there are: {', '.join(names) or 'none'}.")
-    return CHECKPOINTS / name
-
-
-def checkpoint_source(name: str) -> str:
-    """For `from_pretrained`: the folder of an embedded model's or adapter's name; of any other name, the name."""
-    return str(CHECKPOINTS / name) if name in checkpoint_names("model") + checkpoint_names("adapter") else name
 
 
 def base_of(adapter: str) -> str:

@@ -12,11 +12,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-import hf_usod
+from hf_usod.assets import CARDS, CHECKPOINTS, checkpoint_path
 from hf_usod.files import write_aside, write_json, write_text
-from hf_usod.hub import CARDS, render_card
-
-CHECKPOINTS = Path(hf_usod.__file__).parent / "checkpoints"
+from hf_usod.hub import render_card
 
 
 def _halve(sources: list[Path], target: Path) -> None:
@@ -43,7 +41,7 @@ def embed(model: Path, name: str, base: str | None, size: int | None, others: li
         config = json.loads((model / "adapter_config.json").read_text())
         if base is not None:
             config["base_model_name_or_path"] = base
-        hf_usod.checkpoint_path(config["base_model_name_or_path"])  # raises unless it is embedded
+        checkpoint_path(config["base_model_name_or_path"])  # raises unless it is embedded
         write_json(folder / "adapter_config.json", config)
     else:
         config = json.loads((model / "config.json").read_text())

@@ -26,7 +26,7 @@ def checkpoints(tiny_backbone, tmp_path, monkeypatch):
     UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder / "tiny")
     model.name_or_path = "tiny"
     get_peft_model(model, UsodAdapterConfig()).save_pretrained(folder / "tiny-steel")
-    monkeypatch.setattr("hf_usod.loading.CHECKPOINTS", folder)
+    monkeypatch.setattr("hf_usod.assets.CHECKPOINTS", folder)
     monkeypatch.setattr("hf_usod.loading.DEFAULT_MODEL", "tiny")
     return folder
 

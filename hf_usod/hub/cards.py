@@ -1,4 +1,4 @@
-"""Cards: Jinja templates (`model_cards/*.md`) filled with what was measured (`results/*.json`)."""
+"""Cards: Jinja templates (`assets.CARDS`) filled with what was measured (`assets.RESULTS`)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,12 +7,10 @@ from pathlib import Path
 import jinja2
 from huggingface_hub import EvalResult, ModelCard
 
+from ..assets import CARDS, RESULTS
 from ..evaluation import METRICS
 from ..evaluation.results import Entry, find_entries
 
-_REPOSITORY = Path(__file__).parents[2]
-CARDS = _REPOSITORY / "model_cards"
-EVALUATIONS = _REPOSITORY / "results"
 _COLUMNS = sorted(METRICS, key=lambda key: "mfes".index(key[0]))  # all F side by side, then all E
 
 
@@ -32,7 +30,7 @@ class Measurement:
         return self.adapter or self.model
 
 
-def read_measurements(folder: Path = EVALUATIONS) -> list[Measurement]:
+def read_measurements(folder: Path = RESULTS) -> list[Measurement]:
     """The evaluations among the JSON files in a folder (see `find_entries`), but for scores of maps that were stretched
     first (`normalize`). Models are known by the last part of their name.
 
@@ -94,7 +92,7 @@ def find_card(*names: str) -> Path | None:
 
 
 def render_template(source: Path, **values) -> ModelCard:
-    """Fills a template; it may include `partials/*.md` of `model_cards`.
+    """Fills a template; it may include `partials/*.md` of the package's cards.
 
     Raises:
         ValueError: naming the template and what is wrong with it.

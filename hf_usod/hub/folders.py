@@ -12,16 +12,12 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, AutoModel
 
+from ..assets import CARDS, EXAMPLES, LICENSE, checkpoint_path
 from ..data import by_stem, list_images
-from ..loading import checkpoint_path
 from ..models.pipeline_usod import SalientObjectDetectionPipeline
-from .cards import CARDS, find_card, render_card, render_template
+from .cards import find_card, render_card, render_template
 from .errors import PublishError
 
-_REPOSITORY = Path(__file__).parents[2]
-_LICENSE = _REPOSITORY / "LICENSE"
-_EXAMPLES = _REPOSITORY / "space" / "examples"
-_PICTURES = CARDS / "pictures"
 _IGNORED = ("__pycache__", "*.py[co]", ".*")
 _BLANK = "[More Information Needed]"  # what PEFT and transformers leave in the cards that they write themselves
 _SHARD_BYTES = 256 * 2**20
@@ -54,14 +50,14 @@ def _card_source(source: Path, repo_id: str, card: Path | None) -> Path:
 
 
 def _copy_license(folder: Path) -> None:
-    if _LICENSE.is_file() and not (folder / "LICENSE").exists():
-        shutil.copyfile(_LICENSE, folder / "LICENSE")
+    if not (folder / "LICENSE").exists():
+        shutil.copyfile(LICENSE, folder / "LICENSE")
 
 
 def _write_card(source: Path, folder: Path, repo_id: str, card: Path | None, base: str | None = None) -> None:
-    """Renders the card into the folder, with its pictures: `model_cards/pictures/<card>/{results.*,failures/*}`."""
+    """Renders the card into the folder, with its pictures: `<cards>/pictures/<card>/{results.*,failures/*}`."""
     template = _card_source(source, repo_id, card)
-    pictures = _PICTURES / template.stem
+    pictures = CARDS / "pictures" / template.stem
     if pictures.is_dir():
         shutil.copytree(pictures, folder / "pictures", ignore=shutil.ignore_patterns(*_IGNORED))
     names = sorted(path.relative_to(folder).as_posix() for path in folder.glob("pictures/**/*") if path.is_file())
@@ -106,8 +102,7 @@ def build_model(source: Path, folder: Path, repo_id: str, card: Path | None = No
         written.unlink()
     for file in weights:
         shutil.copyfile(file, folder / file.name)
-    if _EXAMPLES.is_dir():
-        shutil.copytree(_EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns(*_IGNORED))
+    shutil.copytree(EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns(*_IGNORED))
     _copy_license(folder)
     _write_card(source, folder, repo_id, card)
 

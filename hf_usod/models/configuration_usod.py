@@ -50,6 +50,8 @@ class UsodConfig(PreTrainedConfig):
     # trust. Without it nothing is lost: a model that is saved by itself has no pipeline's code beside it either.
     has_registered_pipeline: ClassVar[bool] = False
 
+    _auto_class = "AutoConfig"  # what is saved carries its code
+
     id2label: dict[int, str] | dict[str, str] | None = None
 
     def __post_init__(self, **kwargs):

@@ -190,6 +190,7 @@ class UsodImageProcessor(PilBackend):
     and float ones of one channel the range is the map's own (see `to_aux_rgb`).
     """
 
+    _auto_class = "AutoImageProcessor"  # what is saved carries its code
     model_input_names = ["pixel_values", "aux_pixel_values", "aux_kind"]
     resample = PILImageResampling.BICUBIC
     image_mean = IMAGENET_DEFAULT_MEAN

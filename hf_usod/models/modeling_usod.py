@@ -105,6 +105,7 @@ def _check_complete(missing: Iterable[str], source: object) -> None:
 
 
 class UsodPreTrainedModel(PreTrainedModel):
+    _auto_class = "AutoModel"  # what is saved carries its code
     base_model_prefix = ""
     main_input_name = "pixel_values"
     input_modalities = ("image",)

@@ -7,8 +7,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 import hf_usod
+from hf_usod.assets import CARDS
 from hf_usod.evaluation import METRICS
-from hf_usod.hub import CARDS, read_measurements, render_card
+from hf_usod.hub import read_measurements, render_card
 from hf_usod.hub.cards import Measurement, render_template
 
 SOURCES = sorted(path for path in CARDS.glob("*.md") if path.stem != "pseudo-labels")

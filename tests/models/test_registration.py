@@ -31,7 +31,7 @@ def test_checkpoint_path(tmp_path, monkeypatch):
     for name in ("usod-b", "usod-a"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").touch()
-    monkeypatch.setattr("hf_usod.loading.CHECKPOINTS", tmp_path)
+    monkeypatch.setattr("hf_usod.assets.CHECKPOINTS", tmp_path)
     assert hf_usod.checkpoint_path("usod-a") == tmp_path / "usod-a"
     for name in ("usod-c", "", ".", "../usod-a"):
         with pytest.raises(ValueError, match="usod-a, usod-b"):
