@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import _registration
+from .constants import VERSION
 
 if TYPE_CHECKING:
     from .adapters import UsodAdapterConfig
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .models.modeling_usod_sd import UsodSdModel
     from .models.pipeline_usod import SalientObjectDetectionPipeline
 
-__version__ = "0.2.0"
+__version__ = VERSION
 
 _HOMES = {
     "SaliencyOutput": "models.modeling_usod",

@@ -1,4 +1,4 @@
-"""Tells transformers and PEFT of the package's classes when they are first asked, so that `import hf_usod` loads neither.
+"""Tells transformers and PEFT of the package's classes when they are first asked, so that `import hf_usod` is quick.
 
 Both keep what is registered in dictionaries. As soon as the module that makes one has been executed, a `_Bell` takes
 its place: a dictionary that has the package register its classes before it is first read. Nothing is imported inside

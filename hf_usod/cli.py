@@ -1,33 +1,70 @@
 """The command `hf-usod`; its subcommands are the modules of `hf_usod.commands`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from .commands import convert, evaluate, figure, label, predict, publish, table, train
+from .constants import VERSION
 from .errors import UsodError
 
 COMMANDS = (predict, label, train, evaluate, convert, publish, table, figure)
+EPILOG = """exit status:
+  0 done, 1 something failed (it says what), 2 wrong arguments, 130 stopped by Ctrl-C
+
+`hf-usod COMMAND --help` shows the options of a command; --batch-size is as good as --batch_size.
+"""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf-usod", description="Salient object detection without labels.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+class Parser(argparse.ArgumentParser):
+    """Takes options with dashes for those with underscores, and the other way round. Subparsers are of this class."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._as_defined(word) for word in words], namespace)
+
+    def _as_defined(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        if not name.startswith("--"):
+            return word
+        spellings = (name, "--" + name[2:].replace("-", "_"), "--" + name[2:].replace("_", "-"))
+        known = next((spelling for spelling in spellings if spelling in self._option_string_actions), name)
+        return f"{known}{equals}{value}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands. It loads neither torch nor transformers."""
+    top = Parser(
+        prog="hf-usod",
+        description="Salient object detection without labels.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"hf-usod {VERSION}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
-    return parser
+    return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command; returns its exit status (see `EPILOG`)."""
     try:
-        args = _parser().parse_args(argv)
-        return args.run(args)
+        args = parser().parse_args(argv)
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # what reads has seen enough, such as `head`; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (UsodError, OSError, ModuleNotFoundError) as error:
         print(f"hf-usod: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
-        print(f"hf-usod: {stopped or 'stopped'}", file=sys.stderr)
+        message = str(stopped) or "stopped. What was finished is kept, and nothing is half written."
+        print(f"hf-usod: {message}", file=sys.stderr)
         return 130
 
 

@@ -1,5 +1,6 @@
 """Names and choices that several rooms share, and that the command line shows without loading any of them."""
 
+VERSION = "0.2.0"  # of the package
 DEFAULT_MODEL = "usod-rgb-lite"  # embedded
 DEFAULT_CUE_EXTRACTOR = "usod-sce-lite"  # embedded
 REFINEMENTS = ("crf", "pixel", "none")  # of pseudo-labels

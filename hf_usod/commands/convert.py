@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import CommandError
 
 
-def add_parser(commands) -> None:
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("convert", help="convert a foreign checkpoint")
     parser.add_argument(
         "checkpoint",

@@ -3,11 +3,12 @@
 import argparse
 import sys
 
+from ..constants import REFINEMENTS
 from ..errors import CommandError
 from .common import model_options, not_negative, positive
 
 
-def add_parser(commands) -> None:
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("label", parents=[model_options()], help="make pseudo-labels of unlabelled photos")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGES", help="folders of photos, photos, or quoted glob patterns"
@@ -18,7 +19,7 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--refine",
         default="crf",
-        choices=["crf", "pixel", "none"],
+        choices=REFINEMENTS,
         help="what fits labels to their photos; crf is the paper's and needs the extra `crf` (default: %(default)s)",
     )
     parser.add_argument(

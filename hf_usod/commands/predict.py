@@ -3,12 +3,12 @@
 import argparse
 import sys
 
-from ..constants import AUX_KINDS
+from ..constants import AUX_KINDS, OUTPUT_KINDS
 from ..errors import CommandError
 from .common import model_options, positive, unit_interval
 
 
-def add_parser(commands) -> None:
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "predict", parents=[model_options()], help="find the salient objects of photos and clips"
     )
@@ -25,7 +25,7 @@ def add_parser(commands) -> None:
         "--save",
         nargs="+",
         default=["saliency"],
-        choices=["saliency", "mask", "cutout", "overlay", "side_by_side"],
+        choices=OUTPUT_KINDS,
         help="one gives <stem>.png (clips: .mp4), several give <stem>_<kind>.png (default: saliency)",
     )
     parser.add_argument(

@@ -4,8 +4,6 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from ..errors import CommandError
-
 KINDS = {
     "model": "a trained or embedded model, with its code, pipeline and card",
     "adapter": "a task adapter",
@@ -16,7 +14,7 @@ KINDS = {
 REPO_TYPES = {"model": "model", "adapter": "model", "space": "space", "dataset": "dataset", "metric": "space"}
 
 
-def add_parser(commands) -> None:
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("publish", help="publish a model, adapter, Space, dataset or metric on the Hub")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     for kind, what in KINDS.items():
@@ -41,22 +39,19 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..hub import PublishError, publish
+    from ..hub import publish
     from ..hub.upload import check_repo_id
 
-    try:
-        check_repo_id(args.repo)
-        with tempfile.TemporaryDirectory(prefix="hf-usod-publish-") as parent:
-            folder = Path(parent) / "repository"
-            _build(args, folder)
-            if args.dry_run:
-                return _dry_run(folder, args.repo, REPO_TYPES[args.kind])
-            message = args.message or f"Publish {args.kind} {Path(args.source).name} with hf_usod"
-            url = publish(
-                folder, args.repo, REPO_TYPES[args.kind], message=message, private=args.private, delete=args.delete
-            )
-    except PublishError as error:
-        raise CommandError(str(error)) from error
+    check_repo_id(args.repo)
+    with tempfile.TemporaryDirectory(prefix="hf-usod-publish-") as parent:
+        folder = Path(parent) / "repository"
+        _build(args, folder)
+        if args.dry_run:
+            return _dry_run(folder, args.repo, REPO_TYPES[args.kind])
+        message = args.message or f"Publish {args.kind} {Path(args.source).name} with hf_usod"
+        url = publish(
+            folder, args.repo, REPO_TYPES[args.kind], message=message, private=args.private, delete=args.delete
+        )
     print(f"Published: {url}" if url else f"{args.repo} is up to date; nothing was sent.")
     return 0
 
