@@ -57,7 +57,7 @@ def recipe_path(name: str) -> Path:
         return Path(name)
     if name in (names := recipe_names()):
         return RECIPES / f"{name}.yaml"
-    raise AssetError(f"--recipe {name}: is no file, and no recipe of the package; there are: {_listed(names)}.")
+    raise AssetError(f"{name}: is no file, and no recipe of the package; there are: {_listed(names)}.")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -28,6 +28,10 @@ class ConversionError(UsodError, ValueError):
     """A checkpoint that does not have the layout it is converted from. Says which keys are wrong."""
 
 
+class MissingPackageError(UsodError, ModuleNotFoundError):
+    """A package of an extra that is not installed; says what to install."""
+
+
 class LabelError(UsodError, RuntimeError):
     """Pseudo-labels that cannot be made, read or kept."""
 

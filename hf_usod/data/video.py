@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision.utils import flow_to_image
 from tqdm.auto import tqdm
 
+from ..extras import require
 from ..files import write_aside
 from ..models.image_processing_usod import read_image
 from .folders import list_images
@@ -33,13 +34,7 @@ def require_opencv():
     Raises:
         ModuleNotFoundError: saying what to install.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            'Optical flow needs OpenCV: pip install "hf_usod[video]" (or opencv-python-headless).'
-        ) from error
-    return cv2
+    return require("cv2", "video", "Optical flow")
 
 
 def is_video_file(path: Path) -> bool:

@@ -1,5 +1,12 @@
 """The only room that reads ground truth."""
 
+# ruff: noqa: E402
+
+from ..extras import require
+
+for _module in ("scipy", "py_sod_metrics"):  # the metrics' own file, which stands alone, cannot say so
+    require(_module, "evaluate", "Scoring")
+
 from .results import Evaluation, evaluate_maps, evaluate_model
 from .scoring import score_maps
 from .sets import EvaluationSample, EvaluationSet, folder_samples, map_samples, task_sets

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..extras import require
 from ..files import write_aside
 from .results import Evaluation
 
@@ -20,11 +21,7 @@ def pyplot() -> Any:
     Raises:
         ModuleNotFoundError: saying what to install.
     """
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("Pictures need matplotlib: pip install 'hf_usod[figures]'.") from error
-    matplotlib.use("Agg")
+    require("matplotlib", "figures", "Drawing").use("Agg")
     from matplotlib import pyplot
 
     pyplot.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42})

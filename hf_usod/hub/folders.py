@@ -5,8 +5,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets import Dataset, Features, Value
-from datasets import Image as ImageFeature
 from huggingface_hub.repocard import RepoCard
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
@@ -14,6 +12,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from ..assets import CARDS, EXAMPLES, LICENSE, checkpoint_path
 from ..data import by_stem, list_images
+from ..extras import require
 from ..models.pipeline_usod import SalientObjectDetectionPipeline
 from .cards import find_card, render_card, render_template
 from .errors import PublishError
@@ -188,10 +187,13 @@ def build_dataset(
     Raises:
         PublishError: if a label has no image or not its size, or the images are ambiguous.
     """
+    datasets = require("datasets", "hub", "Publishing a dataset")
     pairs = _pair(labels, images)
     data = folder / "data"
     data.mkdir(parents=True)
-    features = Features(id=Value("string"), image=ImageFeature(), pseudo_label=ImageFeature(mode="L"))
+    features = datasets.Features(
+        id=datasets.Value("string"), image=datasets.Image(), pseudo_label=datasets.Image(mode="L")
+    )
     shards = list(_shards(pairs))
     for number, shard in enumerate(tqdm(shards, "packing", unit="shard", leave=False)):
         rows = {
@@ -199,7 +201,7 @@ def build_dataset(
             "image": [{"bytes": image.read_bytes(), "path": image.name} for _, image, _ in shard],
             "pseudo_label": [{"bytes": label.read_bytes(), "path": label.name} for _, _, label in shard],
         }
-        dataset = Dataset.from_dict(rows, features=features)
+        dataset = datasets.Dataset.from_dict(rows, features=features)
         dataset.to_parquet(data / f"train-{number:05d}-of-{len(shards):05d}.parquet")
     template = card or CARDS / "pseudo-labels.md"
     try:

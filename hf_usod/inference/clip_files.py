@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ClipError
+from ..extras import require
 
 ENCODER = "libx264"
 _BT709 = 1  # matrix, primaries and transfer of what is written, by FFmpeg's numbers
@@ -22,11 +23,7 @@ def require_av():
     Raises:
         ModuleNotFoundError: saying what to install.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise ModuleNotFoundError('Video files need PyAV: pip install "hf_usod[video]" (or av).') from error
-    return av
+    return require("av", "video", "Reading and writing clips")
 
 
 class ClipReader:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..extras import require
+
 CERTAINTY = 0.7  # that a pixel's given label is right
 NUM_ITER = 10
 
@@ -37,12 +39,6 @@ def load_crf():
     Raises:
         ModuleNotFoundError: if it is not installed.
     """
-    try:
-        from pydensecrf import densecrf
-        from pydensecrf.utils import unary_from_labels
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'The dense CRF is an extra: pip install "hf_usod[crf]" (builds pydensecrf2, which needs a C++ compiler), '
-            'or refine by "pixel", which needs nothing.'
-        ) from error
-    return densecrf, unary_from_labels
+    purpose = 'The dense CRF (--refine crf; "pixel" needs nothing)'
+    densecrf = require("pydensecrf.densecrf", "crf", purpose)
+    return densecrf, require("pydensecrf.utils", "crf", purpose).unary_from_labels
