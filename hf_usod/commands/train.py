@@ -10,7 +10,7 @@ with --transfer adapters of trained ones. A recipe (--recipe) may say any of the
 option goes to all stages that have it, --set sd.num_epochs=2 to one. `--stage sd --help` shows one stage alone."""
 
 
-def add_parser(commands) -> None:
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "train", help="train on unlabelled images", description=DESCRIPTION, add_help=False, allow_abbrev=False
     )

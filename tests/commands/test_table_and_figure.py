@@ -11,8 +11,8 @@ import yaml
 from PIL import Image
 
 import hf_usod.commands
+from hf_usod.assets import checkpoint_path
 from hf_usod.cli import main
-from hf_usod.loading import checkpoint_path
 
 EXTREMES = "extremes --images {data}/RGB --masks {data}/GT --maps {data}/maps --scores"
 LIGHT = ("argparse", "collections", "csv", "logging", "pathlib", "shlex", "sys", "tempfile", "typing")

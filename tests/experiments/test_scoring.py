@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hf_usod.assets import checkpoint_path
 from hf_usod.errors import DataError
 from hf_usod.evaluation import EvaluationSet, SaliencyMetrics, evaluate_model, folder_samples
 from hf_usod.experiments import score
 from hf_usod.labels import LabelStore
-from hf_usod.loading import checkpoint_path, load
+from hf_usod.loading import load
 
 SHAPE = (24, 36)
 
