@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import MISSING
-from pathlib import Path
 from typing import Any
 
+from ..assets import recipe_path
 from .arguments import STAGES
 from .fields import SHARED_NAMES, ArgumentField, argument_fields
 from .plan import Plan, make_plan
@@ -122,14 +122,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
         PlanError: naming the recipe or the option, and what is wrong.
     """
     names = {name for stage in STAGES for name in argument_fields(stage)}
-    settings = read_recipe(recipe_file(options.recipe)) if options.recipe else []
+    settings = read_recipe(recipe_path(options.recipe)) if options.recipe else []
     settings += [
         Setting(name, value, None, COMMAND_LINE, f"--{name}") for name, value in vars(options).items() if name in names
     ]
     return make_plan(options.stage, settings + parse_set(options.set))
-
-
-def recipe_file(name: str) -> Path:
-    """The file of a recipe: a path, or the name of one of the repository's."""
-    named = Path(__file__).parents[2] / "scripts" / "recipes" / f"{name}.yaml"
-    return named if not Path(name).exists() and named.is_file() else Path(name)
