@@ -1,5 +1,6 @@
 """Writing files so that there is never half a file."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -8,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 
+def aside_path(path: Path) -> Path:
+    """A hidden name beside a file, with its suffix, no longer than its own where that is long."""
+    stem = path.stem if len(os.fsencode(path.name)) < 200 else hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:16]
+    return path.with_name(f".{stem}.{os.getpid()}.writing{path.suffix}")
+
+
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     """Has `write` write a file beside `path`, then renames it: `path` is old or new, never half.
 
     The folder is made if it does not exist. The file that `write` is given keeps the suffix of `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.writing{path.suffix}")
+    aside = aside_path(path)
     try:
         write(aside)
         os.replace(aside, path)

@@ -1,7 +1,5 @@
 """The models of the app, loaded once for all users, and what runs them."""
 
-import contextlib
-import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +14,6 @@ from hf_usod.errors import LoadingError
 from hf_usod.loading import load_pipeline
 
 NO_ADAPTER = "none"
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 
 
 def _listed(variable: str) -> dict[str, str]:
@@ -32,18 +29,6 @@ def _source(name: str) -> str:
     return str(hf_usod.checkpoint_path(name))
 
 
-def return_memory() -> None:
-    """Has glibc give the memory of pictures back to the system as soon as they are gone; called before threads start.
-
-    Its heaps, one for each few threads, else keep what twenty requests took, and more of it with every twenty. Other C
-    libraries have no such function.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_ARENA_MAX, 2)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**20)
-
-
 class Engine:
     """
     Models and adapters by name: those embedded in the package, and those that the environment names
@@ -55,7 +40,6 @@ class Engine:
     """
 
     def __init__(self, device: str | None = None):
-        return_memory()
         self._device = device
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="models")
         self._pipelines: dict[str, Any] = {}

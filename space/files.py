@@ -8,7 +8,8 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from hf_usod.inference.clip_files import ClipError, ClipReader
-from hf_usod.models.image_processing_usod import check_aux, read_aux, read_image
+from hf_usod.models.image_processing_usod import check_aux, read_aux
+from hf_usod.models.reading_usod import read_photo as open_photo
 
 MAX_FILE_MB = 100  # of any upload: the server stops reading there
 MAX_PHOTO_MB = 25
@@ -66,12 +67,12 @@ def _read(path: str, what: str, read) -> Image.Image:
 
 
 def read_photo(path: str) -> Image.Image:
-    """RGB, upright.
+    """RGB or, if it is transparent itself, RGBA; upright.
 
     Raises:
         gr.Error: saying what is wrong with the file.
     """
-    return _read(path, "a photo", read_image)
+    return _read(path, "a photo", open_photo)
 
 
 def read_map(path: str, photo: Image.Image) -> Image.Image:

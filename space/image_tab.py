@@ -7,7 +7,7 @@ from PIL import Image
 
 from engine import NO_ADAPTER, Engine
 from files import MAX_PHOTO_MB, by_path, read_map, read_photo, result_folder
-from rendering import SHARP, SOFT, cut_out, on_checkerboard, opacity, shrink
+from rendering import SHARP, SOFT, cut_photo, on_checkerboard, opacity, shrink
 
 _HERE = Path(__file__).parent
 _PHOTOS = ("chelsea", "coffee", "astronaut", "motorcycle", "rocket")
@@ -29,7 +29,7 @@ def _pictures(photo: Image.Image, saliency: Image.Image, stem: str, threshold, e
     """Writes what depends on the sliders: (before and after, cutout, mask)."""
     folder = result_folder()
     try:
-        cutout = cut_out(photo, saliency, threshold, edge, None if transparent else colour)
+        cutout = cut_photo(photo, saliency, threshold, edge, None if transparent else colour)
     except ValueError as error:
         raise gr.Error(f"{colour} is no colour. Give it as #rrggbb.") from error
     before, after = folder / f"{stem}_before.jpg", folder / f"{stem}_after.jpg"
@@ -69,7 +69,7 @@ def make_predict(engine: Engine):
         elif aux is not None:
             gr.Info(f"{model} looks at the photo alone; the map was not used.")
         given = image if aux_image is None else {"image": image, "aux": aux_image}
-        saliency = detect(given)["saliency"]
+        saliency = detect(given, outputs=["saliency"])["saliency"]
         stem = Path(photo).stem
         pictures = _pictures(image, saliency, stem, threshold, edge, transparent, colour)
         kept = result_folder() / f"{stem}_saliency.png"
@@ -170,7 +170,12 @@ def build(engine: Engine) -> None:
                 get_mask = gr.DownloadButton("Mask only", elem_id="get_mask", scale=1, min_width=100, interactive=False)
             with gr.Column(elem_id="look"):
                 threshold = gr.Slider(
-                    0.05, 0.95, value=0.5, step=0.05, label="Threshold: lower keeps more", elem_id="threshold"
+                    0.05,
+                    0.95,
+                    value=0.5,
+                    step=0.05,
+                    label="Threshold of the mask and of a sharp edge: lower keeps more",
+                    elem_id="threshold",
                 )
                 with gr.Row():
                     edge = gr.Radio(

@@ -3,22 +3,19 @@
 import re
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
-from hf_usod.inference.pictures import on_background
+from hf_usod.inference.rendering import on_background
+from hf_usod.models.pipeline_usod import cut_out
 
 SOFT, SHARP = "soft", "sharp"
 DISPLAY_SIDE = 1400  # pixels of the longer side on screen; files keep the photo's own size
-_RAMP = 0.2  # half the width of a soft edge, in saliency
 
 
 def opacity(saliency: Image.Image, threshold: float, edge: str = SOFT) -> Image.Image:
-    """How much of the photo is kept (mode L): all above the threshold and nothing below it, or, with a soft edge, a
-    ramp from `threshold - 0.2` to `threshold + 0.2`, narrower near 0 and 1."""
-    levels = np.arange(256) / 255
-    half = min(_RAMP, threshold, 1 - threshold) if edge == SOFT else 0
-    kept = ((levels - threshold) / (2 * half) + 0.5).clip(0, 1) if half > 0 else levels > threshold
-    return saliency.point([round(255 * float(level)) for level in kept])
+    """How much of the photo is kept (mode L): as much as it is salient, as in the cutouts of the command; or, with a
+    sharp edge, all above the threshold and nothing below it."""
+    return saliency if edge == SOFT else saliency.point(lambda level: 255 * (level > 255 * threshold))
 
 
 def css_colour(colour: str) -> str:
@@ -29,7 +26,7 @@ def css_colour(colour: str) -> str:
     return colour
 
 
-def cut_out(
+def cut_photo(
     photo: Image.Image, saliency: Image.Image, threshold: float, edge: str = SOFT, background: str | None = None
 ) -> Image.Image:
     """The objects of a photo: RGBA, or RGB over a background colour.
@@ -37,9 +34,11 @@ def cut_out(
     Raises:
         ValueError: if `background` is no colour.
     """
-    cutout = photo.convert("RGBA")
-    cutout.putalpha(opacity(saliency, threshold, edge))
-    return cutout if background is None else on_background(cutout, css_colour(background))
+    cutout = cut_out(photo, opacity(saliency, threshold, edge))
+    if background is None:
+        return cutout
+    ImageColor.getrgb(css_colour(background))  # on a server, no file's name is meant
+    return on_background(cutout, css_colour(background))
 
 
 def shrink(image: Image.Image, side: int = DISPLAY_SIDE) -> Image.Image:

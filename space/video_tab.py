@@ -4,14 +4,15 @@ from pathlib import Path
 from threading import Event
 
 import gradio as gr
+from PIL import ImageColor
 
 from engine import Detector, Engine
 from files import MAX_CLIP_FRAMES, MAX_CLIP_SECONDS, MAX_FILE_MB, check_clip, result_folder
-from hf_usod.inference import ClipError, predict_clip
-from hf_usod.inference.video import partial_path
+from hf_usod.inference import ClipError, Rendering, predict_clip
+from hf_usod.inference.jobs import partial_path
 from image_tab import choose_model
 from jobs import Jobs, Stopped
-from rendering import css_colour, cut_out
+from rendering import css_colour
 
 KINDS = [
     ("Cutout on a colour", "cutout"),
@@ -31,15 +32,12 @@ class _FrameDetector:
         self.model = detect.model
         self.done = 0
 
-    def __call__(self, inputs, threshold: float, **kwargs):
+    def __call__(self, inputs, **kwargs):
         if self._stop.is_set():
             raise Stopped(f"Stopped after {self.done} frames.")
         if self.done >= MAX_CLIP_FRAMES:
             raise Stopped(f"Clips may have up to {MAX_CLIP_FRAMES} frames; these are the first {self.done}.")
-        results = self._detect(inputs, threshold=threshold, **kwargs)
-        for given, result in zip(inputs, results):
-            image = given["image"] if isinstance(given, dict) else given
-            result["cutout"] = cut_out(image, result["saliency"], threshold)
+        results = self._detect(inputs, **kwargs)
         self.done += len(results)
         self._progress((min(self.done, self._total), self._total), desc="Looking at frames", unit="frames")
         return results
@@ -68,14 +66,10 @@ def make_predict_video(engine: Engine, jobs: Jobs):
         with jobs.running(request.session_hash) as stop:
             frames = _FrameDetector(detect, stop, total, progress)
             try:
-                report = predict_clip(
-                    frames,
-                    clip,
-                    {kind: output},
-                    threshold=threshold,
-                    background=css_colour(background),
-                    progress=False,
-                )
+                colour = css_colour(background)
+                ImageColor.getrgb(colour)  # on a server, no file's name is meant
+                rendering = Rendering((kind,), threshold, colour)
+                report = predict_clip(frames, clip, {kind: output}, rendering, progress=False)
             except Stopped as stopped:
                 gr.Warning(str(stopped))
                 partial = partial_path(output)

@@ -34,25 +34,25 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(args: argparse.Namespace) -> int:
     from accelerate import Accelerator
     from accelerate.utils import gather_object
-    from PIL import Image
 
-    from ..inference.outputs import expand_inputs, plan_outputs
+    from ..inference.jobs import plan_jobs
     from ..inference.predict import find_maps
     from ..labels import label_images
     from ..loading import load
+    from ..models.reading_usod import lift_limits
 
-    Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
+    lift_limits()
     state = Accelerator()  # not `PartialState`, which does not know of ACCELERATE_USE_CPU by itself
     alone = state.num_processes == 1
     try:
-        jobs = [(job.image, job.outputs["label"]) for job in plan_outputs(args.images, args.output, ["label"])]
+        plan = plan_jobs(args.images, args.output, ["label"])
         device = args.device if alone else str(state.device)
         model, image_processor = load(args.model, args.adapter, device=device)
-        aux = find_maps(model, args.aux, expand_inputs(args.images, args.output)) if args.aux else None
+        aux = find_maps(model, args.aux, plan.jobs) if args.aux else None
         report = label_images(
             model,
             image_processor,
-            jobs,
+            [(job.source, job.outputs["label"]) for job in plan.jobs],
             args.refine,
             aux=aux,
             batch_size=args.batch_size,
@@ -64,12 +64,12 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise CommandError(str(error)) from error
     reports = [report] if alone else gather_object([report])
-    failed = {photo: problem for one in reports for photo, problem in one.failed.items()}
+    failed = {photo: problem for part in reports for photo, problem in part.failed.items()}
     if state.is_main_process:
-        print(f"{sum(one.done for one in reports)} photos labelled, in {args.output}.")
-        if kept := sum(len(one.kept) for one in reports):
+        print(f"{sum(part.done for part in reports)} photos labelled, in {args.output}.")
+        if kept := sum(len(part.kept) for part in reports):
             print(f"{kept} labels existed and were kept; --overwrite replaces them.")
-        for problem in failed.values():
+        for problem in [*plan.notes, *failed.values()]:
             print(problem, file=sys.stderr)
         if failed:
             print(f"{len(failed)} photos failed (above).", file=sys.stderr)

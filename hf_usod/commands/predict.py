@@ -42,7 +42,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--threshold", type=unit_interval, default=0.5, help="of the mask (default: %(default)s)")
     parser.add_argument(
-        "--background", default="#00ff00", metavar="COLOUR", help="behind the cutouts of clips (default: %(default)s)"
+        "--background",
+        metavar="COLOUR",
+        help="behind cutouts, a colour or a picture's file (default: nothing; green in clips)",
     )
     parser.add_argument("--batch_size", type=positive, default=4, help="images at a time (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
@@ -50,12 +52,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(args: argparse.Namespace) -> int:
-    from PIL import Image
-
     from ..data.video import is_video_file
-    from ..inference import flow_of_frames, predict
-    from ..inference.outputs import expand_inputs
+    from ..inference import AuxMaps, Rendering, predict
     from ..loading import load_pipeline
+    from ..models.reading_usod import lift_limits
 
     if args.aux and args.task:
         raise CommandError(
@@ -65,39 +65,27 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(
             "--aux_kind says what the maps in --aux are; --task video and clips have flow. Leave it out."
         )
-    Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
+    lift_limits()
+    rendering = Rendering(tuple(args.save), args.threshold, args.background, args.temporal)
     detect = load_pipeline(args.model, args.adapter, device=args.device)
     try:
-        aux_of, aux_kind = None, args.aux_kind
-        if args.task == "video" and detect.model.config.takes_aux:
-            given = [path for path, _ in expand_inputs(args.inputs, args.output)]
-            aux_of = flow_of_frames(path for path in given if not is_video_file(path))
-            aux_kind = "flow" if detect.model.config.modality_informed else None
-        elif args.task == "video":
-            print("This model looks at frames one by one; their flow is not used.", file=sys.stderr)
         report = predict(
             detect,
             args.inputs,
             args.output,
-            args.save,
-            threshold=args.threshold,
+            rendering,
+            aux=AuxMaps(args.aux, flow=args.task == "video", kind=args.aux_kind),
             batch_size=args.batch_size,
             overwrite=args.overwrite,
-            aux=args.aux,
-            aux_of=aux_of,
-            aux_kind=aux_kind,
-            background=args.background,
-            temporal=args.temporal,
         )
     except (FileNotFoundError, ValueError) as error:
         raise CommandError(str(error)) from error
-    done = [f"{count} {what}" for count, what in ((report.done, "photos"), (report.clips, "clips")) if count]
-    print(f"{' and '.join(done) or 'no photos'} done, in {args.output}.")
+    print(f"{report} done, in {args.output}.")
     if report.kept:
         print(f"{len(report.kept)} outputs existed and were kept; --overwrite replaces them.")
     for line in [*report.notes, *report.failed.values()]:
         print(line, file=sys.stderr)
     if report.failed:
-        what = "photos and clips" if any(is_video_file(path) for path in report.failed) else "photos"
-        print(f"{len(report.failed)} {what} failed (above).", file=sys.stderr)
+        kinds = "photos and clips" if any(map(is_video_file, report.failed)) else "photos"
+        print(f"{len(report.failed)} {kinds} failed (above).", file=sys.stderr)
     return 1 if report.failed else 0

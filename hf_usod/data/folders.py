@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -14,6 +15,84 @@ from ..models.image_processing_usod import read_image
 Image.init()
 # What Pillow can open and people call an image; documents and video containers are not.
 IMAGE_SUFFIXES = frozenset(Image.registered_extensions()) - {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".hdf", ".h5"}
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
+_PHONES = {".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2"}  # photos as well, but not for every Pillow
+_CAMERAS = {".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw"}
+UNREADABLE_SUFFIXES = (_PHONES | _CAMERAS) - IMAGE_SUFFIXES
+
+
+@dataclass
+class Tree:
+    """The images of a folder tree, sorted, and what was passed over that somebody may miss."""
+
+    images: list[Path] = field(default_factory=list)
+    unreadable: list[Path] = field(default_factory=list)  # of kinds that Pillow here cannot read
+    clips: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)  # to folders that are searched elsewhere
+
+    def passed_over(self) -> list[str]:
+        """A line for each kind of what was passed over."""
+        suffixes = ", ".join(sorted({path.suffix.lower() for path in self.unreadable}))
+        lines = [
+            (self.unreadable, f"of kinds that Pillow cannot read here ({suffixes}); convert them to PNG or JPEG"),
+            (self.clips, "clips in folders; name them to have them done"),
+            (self.links, "links to folders that are searched anyway"),
+        ]
+        return [f"Passed over: {len(paths)} {reason}." for paths, reason in lines if paths]
+
+
+def identity(path: str | Path) -> tuple[int, int] | None:
+    """What is the same for all names of a file or folder; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def walk(root: str | Path, skip: str | Path | None = None) -> Tree:
+    """Searches a folder tree: hidden files and folders are left alone, links are followed, each folder once.
+
+    Args:
+        skip: a folder in it that is not searched, under whatever name.
+    """
+    tree, seen = Tree(), {identity(root)}
+    skipped = None if skip is None else identity(skip)
+    linked: list[Path] = []  # after all others, so that a folder is found at its own place
+    folders = [Path(root)]
+    while folders or linked:
+        folder = folders.pop() if folders else linked.pop(0)
+        if folder.is_symlink() and folder != Path(root):
+            if identity(folder) in seen:
+                tree.links.append(folder)
+                continue
+            seen.add(identity(folder))
+        for entry in os.scandir(folder):
+            path = Path(entry.path)
+            if entry.name.startswith("."):
+                continue
+            if not path.is_dir():  # as it may be a link to itself
+                _sort_in(tree, path)
+            elif identity(path) == skipped:
+                continue
+            elif entry.is_symlink():
+                linked.append(path)
+            elif identity(path) not in seen:
+                seen.add(identity(path))
+                folders.append(path)
+        linked.sort()
+    tree.images.sort()
+    return tree
+
+
+def _sort_in(tree: Tree, path: Path) -> None:
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES and path.is_file():
+        tree.images.append(path)
+    elif suffix in UNREADABLE_SUFFIXES:
+        tree.unreadable.append(path)
+    elif suffix in VIDEO_SUFFIXES:
+        tree.clips.append(path)
 
 
 def is_image_file(path: Path) -> bool:
@@ -22,9 +101,7 @@ def is_image_file(path: Path) -> bool:
 
 
 def list_images(root: str | Path) -> list[Path]:
-    """All images below a folder, sorted, so that the order is the same on every machine.
-
-    Links to folders are followed, but for those to folders that are below it anyway, or that were followed already.
+    """All images below a folder (see `walk`), sorted, so that the order is the same on every machine.
 
     Raises:
         FileNotFoundError: if the folder does not exist or holds no image.
@@ -32,8 +109,7 @@ def list_images(root: str | Path) -> list[Path]:
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder of images.")
-    paths = sorted(path for path in _walk(root) if is_image_file(path) and path.is_file())
-    if not paths:
+    if not (paths := walk(root).images):
         raise FileNotFoundError(f"{root}: holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES)[:8])}, …).")
     return paths
 

@@ -19,9 +19,8 @@ from tqdm.auto import tqdm
 from ..extras import require
 from ..files import write_aside
 from ..models.image_processing_usod import read_image
-from .folders import list_images
+from .folders import VIDEO_SUFFIXES, list_images
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 FRAMES_FOLDER = "JPEGImages"
 FLOW_SIDE = 480  # pixels; the models look at 320
 STILL = 1.0  # pixels: motion below it is shown paler, so that noise does not become colour

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
+from ..data.batches import Failed, picture_bytes, through
+from ..errors import DataError
 from ..files import write_aside
 from ..models.image_processing_usod import UsodImageProcessor, read_aux, read_image
+from ..models.pipeline_usod import levels
 from .reading import upright_size
 from .sets import EvaluationSample
 
@@ -75,23 +79,47 @@ def predict_maps(
     """
     if folder is not None:
         prepare_folder(folder, model, processor, samples)
-    for start in range(0, len(samples), batch_size):
-        batch = samples[start : start + batch_size]
-        if folder is not None and all(map_path(folder, sample).exists() for sample in batch):
-            yield from (map_path(folder, sample) for sample in batch)
+    made = {sample.id for sample in samples if folder is not None and map_path(folder, sample).exists()}
+    outcomes = through(
+        [sample for sample in samples if sample.id not in made],
+        partial(_read, model.config.takes_aux),
+        partial(_run, model, processor),
+        partial(_write, folder),
+        batch_size=batch_size,
+        cost=lambda sample: 0 if sample.image is None else picture_bytes(sample.image),
+    )
+    for sample in samples:
+        if folder is not None and sample.id in made:
+            yield map_path(folder, sample)
             continue
-        images = [read_image(sample.image) for sample in batch if sample.image is not None]
-        extra: dict[str, list] = {}
-        if model.config.takes_aux and any(sample.aux for sample in batch):
-            extra["aux_images"] = [read_aux(sample.aux) if sample.aux else None for sample in batch]
-            if model.config.modality_informed:
-                extra["aux_kinds"] = [sample.aux_kind for sample in batch]
-        inputs = processor(images, **extra, return_tensors="pt").to(model.device)
-        with torch.inference_mode():
-            outputs = model(**inputs)
-        maps = processor.post_process_saliency(outputs, [upright_size(sample.mask) for sample in batch])
-        for sample, saliency in zip(batch, maps):
-            levels = (saliency.cpu() * 255).round().to(torch.uint8).numpy()
-            if folder is not None:
-                write_aside(map_path(folder, sample), Image.fromarray(levels).save)
-            yield levels
+        outcome = next(outcomes)
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        yield outcome.result
+
+
+def _read(with_aux: bool, sample: EvaluationSample) -> tuple[Image.Image, Image.Image | None, tuple[int, int]]:
+    if sample.image is None:
+        raise DataError(f"{sample.id}: has no image to predict a map of.")
+    aux = read_aux(sample.aux) if with_aux and sample.aux else None
+    return read_image(sample.image), aux, upright_size(sample.mask)
+
+
+def _run(
+    model: torch.nn.Module, processor: UsodImageProcessor, samples: list[EvaluationSample], inputs: list
+) -> list[torch.Tensor]:
+    images, maps, sizes = zip(*inputs, strict=True)
+    extra: dict[str, list] = {} if all(aux is None for aux in maps) else {"aux_images": list(maps)}
+    if extra and model.config.modality_informed:
+        extra["aux_kinds"] = [sample.aux_kind for sample in samples]
+    features = processor(list(images), **extra, return_tensors="pt").to(model.device)
+    with torch.inference_mode():
+        outputs = model(**features)
+    return [saliency.cpu() for saliency in processor.post_process_saliency(outputs, sizes)]
+
+
+def _write(folder: Path | None, sample: EvaluationSample, saliency: torch.Tensor) -> np.ndarray:
+    picture = levels(saliency)
+    if folder is not None:
+        write_aside(map_path(folder, sample), picture.save)
+    return np.asarray(picture)

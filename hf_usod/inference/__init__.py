@@ -1,14 +1,16 @@
 """From files to files: the main job."""
 
-from .clip_files import ClipError
-from .predict import Report, flow_of_frames, predict
+from ..errors import ClipError
+from .predict import AuxMaps, Report, predict
+from .rendering import Rendering
 from .video import ClipReport, predict_clip
 
 __all__ = [
+    "AuxMaps",
     "ClipError",
     "ClipReport",
+    "Rendering",
     "Report",
-    "flow_of_frames",
     "predict",
     "predict_clip",
 ]

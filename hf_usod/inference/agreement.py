@@ -11,14 +11,14 @@ from PIL import Image
 from torch.nn import functional as F
 
 from ..data.video import flow_frame, optical_flow, require_opencv
-from ..models.pipeline_usod import render_outputs
+from ..models.image_processing_usod import to_rgb
 
-Detected = tuple[Any, Image.Image, dict[str, Image.Image]]  # what it belongs to, the image, the pictures made of it
+Detected = tuple[Any, tuple[Image.Image, torch.Tensor]]  # what it belongs to; the photo and its saliency (H, W)
 
 MEMORY = 0.9  # what a frame counts for its neighbour, at most
 LOOK_AHEAD = 8  # frames
 _MATCHING = 20.0  # grey levels by which points of one thing may differ from frame to frame
-_LEVEL = 1 / 255  # of an 8-bit map: what is surer than that cannot be told
+_SUREST = 1 / 255  # from 0 and 1: no frame is believed to be surer
 
 
 @dataclass
@@ -52,11 +52,11 @@ def _carried(evidence: np.ndarray, link: tuple[np.ndarray, np.ndarray]) -> np.nd
     return share * _look_up(evidence, places)
 
 
-def _begin(image: Image.Image, saliency: Image.Image, before: _Moment | None) -> _Moment:
+def _begin(image: Image.Image, saliency: torch.Tensor, before: _Moment | None) -> _Moment:
     frame = flow_frame(image)
-    reduced = saliency.resize(frame.shape[1::-1], Image.Resampling.BILINEAR)
-    probability = np.clip(np.asarray(reduced, np.float32) / 255, _LEVEL, 1 - _LEVEL)
-    logits = np.log(probability / (1 - probability))
+    size = frame.shape[:2]
+    reduced = F.interpolate(saliency[None, None], size, mode="bilinear", align_corners=False, antialias=True)[0, 0]
+    logits = reduced.clamp(_SUREST, 1 - _SUREST).logit().numpy()
     own = np.stack([logits, np.ones_like(logits)], axis=-1)
     past = own
     if before is not None:
@@ -79,7 +79,7 @@ def _settle(moments: deque[_Moment]) -> torch.Tensor:
     return F.interpolate(agreed[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
 
 
-def agree(frames: Iterable[tuple[Image.Image, Image.Image]]) -> Iterator[torch.Tensor]:
+def agree(frames: Iterable[tuple[Image.Image, torch.Tensor]]) -> Iterator[torch.Tensor]:
     """Has the saliency maps of successive frames agree along the optical flow between them.
 
     The logits of each point are added up with those of the same point in the frames before and after it, each frame
@@ -87,7 +87,7 @@ def agree(frames: Iterable[tuple[Image.Image, Image.Image]]) -> Iterator[torch.T
     sum of what they count. Holds `LOOK_AHEAD` frames. A frame of another size begins a new scene.
 
     Args:
-        frames: (image, saliency map of mode L) in the order of time.
+        frames: (RGB image, saliency map `(H, W)` in [0, 1]) in the order of time.
 
     Yields:
         The agreed maps, `(H, W)` in [0, 1], in the same order.
@@ -111,15 +111,15 @@ def agree(frames: Iterable[tuple[Image.Image, Image.Image]]) -> Iterator[torch.T
     yield from settle(0)
 
 
-def agreed(frames: Iterable[Detected], threshold: float = 0.5) -> Iterator[Detected]:
-    """Successive frames with the pictures of their agreed maps (see `agree`) in place of their own."""
+def agreed(frames: Iterable[Detected]) -> Iterator[Detected]:
+    """Successive frames with their agreed maps (see `agree`) in place of their own."""
     waiting: deque[tuple[Any, Image.Image]] = deque()
 
-    def maps() -> Iterator[tuple[Image.Image, Image.Image]]:
-        for what, image, pictures in frames:
-            waiting.append((what, image))
-            yield image, pictures["saliency"]
+    def maps() -> Iterator[tuple[Image.Image, torch.Tensor]]:
+        for item, (photo, saliency) in frames:
+            waiting.append((item, photo))
+            yield to_rgb(photo), saliency
 
     for saliency in agree(maps()):
-        what, image = waiting.popleft()
-        yield what, image, render_outputs(image, saliency, threshold)
+        item, photo = waiting.popleft()
+        yield item, (photo, saliency)

@@ -1,22 +1,26 @@
 """Salient objects of a clip, from a video file to video files, with a few frames in memory at a time."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import Pipeline
 
+from ..data.batches import BYTES_A_PIXEL, Done, Failed, through
 from ..data.video import flow_frame, flow_image, require_opencv
-from .agreement import Detected, agreed
-from .clip_files import ClipError, ClipReader, ClipWriter
-from .pictures import on_background, picture
+from ..errors import ClipError
+from .agreement import agreed
+from .clip_files import ClipReader, ClipWriter
+from .jobs import partial_path
+from .rendering import Rendering
 
-GREEN = "#00ff00"
+Frame = tuple[Image.Image, int]  # RGB, and its time
+_Pair = tuple[Frame, Frame | None, bool]  # a frame, the one that its flow leads to, and whether that is backwards
 
 
 @dataclass
@@ -27,11 +31,6 @@ class ClipReport:
     files: dict[str, Path] = field(default_factory=dict)  # by kind
     problem: str | None = None  # why they do not show the whole clip
     note: str | None = None  # what else is missing
-
-
-def partial_path(path: Path) -> Path:
-    """Where a file goes that does not show the whole clip: `<name>_partial.mp4`."""
-    return path.with_stem(f"{path.stem}_partial")
 
 
 def _until_damage(frames: Iterable, report: ClipReport) -> Iterator:
@@ -53,13 +52,7 @@ def _with_neighbours(frames: Iterable) -> Iterator[tuple]:
         yield current, previous, True
 
 
-def _batches(items: Iterable, size: int) -> Iterator[list]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-def _with_flow(pair) -> dict[str, Image.Image | None]:
+def _with_flow(pair: _Pair) -> dict[str, Image.Image | None]:
     """What a model with an auxiliary input is given."""
     (image, _), other, backwards = pair
     if other is None:
@@ -67,93 +60,99 @@ def _with_flow(pair) -> dict[str, Image.Image | None]:
     return {"image": image, "aux": Image.fromarray(flow_image(flow_frame(image), flow_frame(other[0]), backwards))}
 
 
+class _Writers:
+    """The files of a clip, all begun with its first frame."""
+
+    def __init__(self, reader: ClipReader, outputs: Mapping[str, Path], rendering: Rendering, report: ClipReport):
+        self.reader, self.outputs, self.rendering, self.report = reader, outputs, rendering, report
+        self.by_kind: dict[str, ClipWriter] = {}
+        self.early_sound: list = []  # before the first frame
+
+    def write_sound(self, packet) -> None:
+        if not self.by_kind:
+            self.early_sound.append(packet)
+        for writer in self.by_kind.values():
+            writer.write_sound(packet)
+
+    def write(self, image: Image.Image, saliency: Tensor, pts: int) -> None:
+        pictures = {kind: self.rendering.picture(kind, image, saliency, opaque=True) for kind in self.outputs}
+        if not self.by_kind:
+            for kind, path in self.outputs.items():
+                self.by_kind[kind] = ClipWriter(path, self.reader, pictures[kind].size)
+            for packet in self.early_sound:
+                self.write_sound(packet)
+        for kind, writer in self.by_kind.items():
+            writer.write(pictures[kind], pts)
+        self.report.frames += 1
+
+    def finish(self, complete: bool) -> None:
+        with ExitStack() as ending:  # each is finished, whatever becomes of the others
+            ending.callback(self.reader.close)
+            for kind, writer in self.by_kind.items():
+                self.report.files[kind] = writer.path if complete else partial_path(writer.path)
+                ending.callback(writer.finish, self.report.files[kind])
+
+
+def _detect(detect, batch_size: int, told: dict[str, Any], pairs: list[_Pair], inputs: list) -> Iterator:
+    results = detect(inputs, batch_size=batch_size, outputs=["predicted_saliency"], **told)
+    return ((pair[0][0], result["predicted_saliency"]) for pair, result in zip(pairs, results, strict=True))
+
+
 def predict_clip(
-    detect: Pipeline,
+    detect,
     clip: str | Path,
     outputs: Mapping[str, Path],
+    rendering: Rendering = Rendering(),  # noqa: B008 (it is frozen)
     *,
-    threshold: float = 0.5,
-    background: str = GREEN,
     batch_size: int = 4,
-    temporal: bool = False,
     progress: bool = True,
 ) -> ClipReport:
-    """Writes the salient objects of a clip as MP4 files (H.264), with its size, orientation, times and sound.
+    """Writes the salient objects of a clip as MP4 files (H.264), with its size, shape, orientation, times and sound.
 
-    Memory holds `batch_size` frames (and `LOOK_AHEAD` with `temporal`), what is made of them, and what the decoder and
-    the encoder keep. Models that take
-    an auxiliary map get the optical flow. If the clip is damaged, or the work is interrupted, what is done by then is
-    kept, playable, under `partial_path` of each file; an earlier one is replaced.
+    Memory holds twice `batch_size` frames (and `LOOK_AHEAD` where they are to agree), what is made of them, and what
+    the decoder and the encoder keep. Models that take an auxiliary map get the optical flow. If the clip is damaged, or
+    the work is interrupted, what is done by then is kept, playable, under `partial_path` of each file; an earlier one
+    is replaced.
 
     Args:
         detect: a `salient-object-detection` pipeline.
         clip: a video file.
         outputs: the files to make by kind (`OUTPUT_KINDS`); those that exist are replaced.
-        threshold: saliency above it is object in the mask.
-        background: what is behind the cutout, as a CSS colour: H.264 has no transparency.
+        rendering: how they are made; cutouts are over its background, as H.264 has no transparency.
         batch_size: frames that go through the model at a time.
-        temporal: whether the maps of frames are to agree along the optical flow; see `agree`.
 
     Raises:
         ClipError: naming the file, if no frame of it can be read.
-        ValueError: if `background` is no colour.
         OSError: if a file cannot be written.
         ModuleNotFoundError: without PyAV or, where flow is needed, OpenCV.
     """
-    clip = Path(clip)
+    clip, report = Path(clip), ClipReport()
     with_flow = detect.model.config.takes_aux
     told = {"aux_kind": "flow"} if with_flow and detect.model.config.modality_informed else {}
-    if with_flow or temporal:
+    if with_flow or rendering.temporal:
         require_opencv()
-    on_background(Image.new("RGBA", (1, 1)), background)
     reader = ClipReader(clip)
-    report = ClipReport()
-    writers: dict[str, ClipWriter] = {}
-    early_sound: list = []  # before the first frame
-
-    def on_sound(packet) -> None:
-        if not writers:
-            early_sound.append(packet)
-        for writer in writers.values():
-            writer.write_sound(packet)
-
-    def write(image: Image.Image, pts: int, pictures: dict[str, Image.Image]) -> None:
-        pictures["cutout"] = on_background(pictures["cutout"], background)
-        made = {kind: picture(kind, image, pictures) for kind in outputs}
-        if not writers:
-            writers.update((kind, ClipWriter(path, reader, made[kind].size)) for kind, path in outputs.items())
-            for packet in early_sound:
-                on_sound(packet)
-        for kind, writer in writers.items():
-            writer.write(made[kind], pts)
-        report.frames += 1
-
+    writers = _Writers(reader, outputs, rendering, report)
     complete = False
     try:
-        with (
-            ThreadPoolExecutor() as pool,
-            tqdm(total=reader.num_frames, desc=clip.name, unit="frame", disable=not progress) as bar,
-        ):
-
-            def detected() -> Iterator[Detected]:
-                for batch in _batches(_with_neighbours(_until_damage(reader.frames(on_sound), report)), batch_size):
-                    images = [image for (image, _), _, _ in batch]
-                    inputs = list(pool.map(_with_flow, batch)) if with_flow else images
-                    results = detect(inputs, batch_size=batch_size, threshold=threshold, **told)
-                    yield from ((pts, image, result) for ((image, pts), _, _), result in zip(batch, results))
-
-            for pts, image, result in agreed(detected(), threshold) if temporal else detected():
-                write(image, pts, result)
-                bar.update()
+        outcomes: Iterable[Done | Failed] = through(
+            _with_neighbours(_until_damage(reader.frames(writers.write_sound), report)),
+            _with_flow if with_flow else lambda pair: pair[0][0],
+            partial(_detect, detect, batch_size, told),
+            batch_size=batch_size,
+            cost=lambda pair: pair[0][0].width * pair[0][0].height * BYTES_A_PIXEL,
+            link=agreed if rendering.temporal else iter,
+        )
+        for outcome in tqdm(outcomes, clip.name, reader.num_frames, unit="frame", disable=not progress):
+            if not isinstance(outcome, Done):
+                raise outcome.error
+            ((_, pts), _, _), (image, saliency) = outcome.item, outcome.result
+            writers.write(image, saliency, pts)
         complete = report.problem is None
     finally:
-        with ExitStack() as ending:  # each is finished, whatever becomes of the others
-            ending.callback(reader.close)
-            for kind, writer in writers.items():
-                report.files[kind] = writer.path if complete else partial_path(writer.path)
-                ending.callback(writer.finish, report.files[kind])
+        writers.finish(complete)
     if not report.frames:
         raise ClipError(report.problem or f"{clip}: has no frames.")
-    if reader.sound is not None and any(writer.sound is None for writer in writers.values()):
+    if reader.sound is not None and any(writer.sound is None for writer in writers.by_kind.values()):
         report.note = f"{clip}: its sound ({reader.sound.name}) does not fit into MP4 and was left out."
     return report

@@ -4,11 +4,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +18,13 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ..data.batches import Done, Failed, default_num_workers, picture_bytes, through
+from ..data.folders import identity
+from ..errors import DataError, LabelError
 from ..files import write_aside
 from ..models.image_processing_usod import UsodImageProcessor, read_image
 from .crf import load_crf
 from .pseudo_labels import make_pseudo_label
-from .store import LabelError
 
 MAX_SIDE = 640  # larger photos are refined at this size: the CRF's reach is in pixels, and its time grows with them
 
@@ -42,47 +44,40 @@ class _Photo(NamedTuple):
     size: tuple[int, int]  # (width, height) of the photo
 
 
-def default_num_workers() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+class _Refinable(NamedTuple):
+    saliency: np.ndarray  # (h, w)
+    image: np.ndarray  # (h, w, 3)
+    size: tuple[int, int]  # (width, height) of the photo
 
 
-def _read(photo: Path, image_processor: UsodImageProcessor, aux: Mapping[Path, Path] | None) -> _Photo:
-    image = read_image(photo)
-    maps = {} if aux is None else {"aux_images": [aux.get(photo)]}
+def _read(image_processor: UsodImageProcessor, aux: Mapping[Path, Path] | None, job: tuple[Path, Path]) -> _Photo:
+    image = read_image(job[0])
+    maps = {} if aux is None else {"aux_images": [aux.get(job[0])]}
     inputs = image_processor(image, **maps, return_tensors="pt")
     reduced = ImageOps.contain(image, (MAX_SIDE, MAX_SIDE)) if max(image.size) > MAX_SIDE else image
     return _Photo({name: batch[0] for name, batch in inputs.items()}, np.array(reduced), image.size)
 
 
-def _read_ahead(
-    jobs: Sequence[tuple[Path, Path]], size: int, read: Callable[[Path], "Future[_Photo]"]
-) -> Iterator[list[tuple[Path, Path, "Future[_Photo]"]]]:
-    """Batches of jobs with their photos being read, one batch ahead of the one that is worked on."""
-    ahead: list[tuple[Path, Path, Future[_Photo]]] = []
-    for start in range(0, len(jobs) + size, size):
-        reading = [(photo, label, read(photo)) for photo, label in jobs[start : start + size]]
-        if ahead:
-            yield ahead
-        ahead = reading
-
-
-@torch.inference_mode()
-def _saliency(model: PreTrainedModel, image_processor: UsodImageProcessor, photos: list[_Photo]) -> list[np.ndarray]:
+def _saliency(
+    model: PreTrainedModel, image_processor: UsodImageProcessor, jobs: Sequence[tuple[Path, Path]], photos: list[_Photo]
+) -> Iterator[_Refinable]:
     """Maps of the size at which the photos are refined."""
     inputs = {
         name: torch.stack([photo.inputs[name] for photo in photos]).to(model.device, model.dtype)
         for name in photos[0].inputs
     }
     sizes = [photo.image.shape[:2] for photo in photos]
-    return [one.cpu().numpy() for one in image_processor.post_process_saliency(model(**inputs), sizes)]
+    with torch.inference_mode():
+        maps = image_processor.post_process_saliency(model(**inputs), sizes)
+    for photo, saliency in zip(photos, maps, strict=True):
+        yield _Refinable(saliency.cpu().numpy(), photo.image, photo.size)
 
 
-def _refine_and_write(saliency: np.ndarray, image: np.ndarray, refine: str, size: tuple[int, int], path: Path) -> None:
-    label = Image.fromarray(make_pseudo_label(saliency, image, refine) * np.uint8(255))
-    if label.size != size:
-        label = label.resize(size, Image.Resampling.BILINEAR).point(lambda level: 255 * (level > 127))
-    write_aside(path, label.save)
+def _refine_and_write(refine: str, job: tuple[Path, Path], photo: _Refinable) -> None:
+    label = Image.fromarray(make_pseudo_label(photo.saliency, photo.image, refine) * np.uint8(255))
+    if label.size != photo.size:
+        label = label.resize(photo.size, Image.Resampling.BILINEAR).point(lambda level: 255 * (level > 127))
+    write_aside(job[1], label.save)
 
 
 def _start_worker() -> None:
@@ -107,14 +102,13 @@ def _workers(num_workers: int) -> Executor:
 
 
 def _check_jobs(jobs: Sequence[tuple[Path, Path]]) -> None:
-    photos = {os.path.abspath(photo) for photo, _ in jobs}
+    photos = {identity(photo) for photo, _ in jobs} - {None}
     labels: set[str] = set()
     for photo, label in jobs:
-        path = os.path.abspath(label)
-        if path in photos:
-            raise ValueError(f"{label}: is a photo that a label would overwrite. Choose another folder for the labels.")
-        if path in labels:
-            raise ValueError(f"{photo}: would share the label {label} with another photo.")
+        if identity(label) in photos:
+            raise DataError(f"{label}: is a photo that a label would overwrite. Choose another folder for the labels.")
+        if (path := os.path.realpath(label)) in labels:
+            raise DataError(f"{photo}: would share the label {label} with another photo.")
         labels.add(path)
 
 
@@ -160,8 +154,7 @@ def label_images(
     if refine == "crf":
         load_crf()
     _check_jobs(jobs)
-    report = LabelReport()
-    remaining = []
+    report, remaining = LabelReport(), []
     for photo, label in jobs[shard[0] :: shard[1]]:
         if not overwrite and label.exists():
             report.kept.append(label)
@@ -172,46 +165,37 @@ def label_images(
     if num_workers is None:
         # The processes of a machine share its cores
         num_workers = max(1, default_num_workers() // shard[1]) if refine != "none" else 0
-
-    writing: deque[tuple[Path, Future[None]]] = deque()
-    with (
-        tqdm(total=len(remaining), desc="labelling", unit="photo", disable=not progress) as bar,
-        ThreadPoolExecutor(2) as readers,
-        _workers(num_workers) as workers,
-    ):
-
-        def settle(limit: int) -> None:
-            """Waits until no more than `limit` labels are being made."""
-            while len(writing) > limit:
-                photo, future = writing.popleft()
-                try:
-                    future.result()
-                    report.done += 1
-                except OSError as error:
-                    report.failed[photo] = f"{photo}: its label cannot be written ({error})"
-                bar.update()
-
-        def read(photo: Path) -> "Future[_Photo]":
-            return readers.submit(_read, photo, image_processor, aux)
-
+    with _workers(num_workers) as workers:
+        outcomes = through(
+            remaining,
+            partial(_read, image_processor, aux),
+            partial(_saliency, model, image_processor),
+            partial(_refine_and_write, refine),
+            batch_size=batch_size,
+            cost=lambda job: picture_bytes(job[0]),
+            writers=workers,
+            behind=batch_size + 2 * num_workers,
+        )
         try:
-            for batch in _read_ahead(remaining, batch_size, read):
-                photos: list[tuple[Path, Path, _Photo]] = []
-                for path, label, reading in batch:
-                    try:
-                        photos.append((path, label, reading.result()))
-                    except (ValueError, OSError) as error:
-                        report.failed[path] = str(error)
-                        bar.update()
-                maps = _saliency(model, image_processor, [photo for _, _, photo in photos]) if photos else []
-                for (path, label, read_photo), saliency in zip(photos, maps):
-                    job = workers.submit(_refine_and_write, saliency, read_photo.image, refine, read_photo.size, label)
-                    writing.append((path, job))
-                settle(limit=batch_size + 2 * num_workers)
-            settle(limit=0)
+            for outcome in tqdm(outcomes, "labelling", len(remaining), unit="photo", disable=not progress):
+                _note(report, outcome)
         except BrokenProcessPool as error:
             raise LabelError(
                 "A worker process died, most likely for lack of memory. Go on with fewer --num_workers; "
                 "the labels made so far are kept."
             ) from error
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(
+                f"stopped. {report.done} labels are made and kept; the same command goes on."
+            ) from stop
     return report
+
+
+def _note(report: LabelReport, outcome: Done | Failed) -> None:
+    photo, _ = outcome.item
+    if not isinstance(outcome, Failed):
+        report.done += 1
+    elif outcome.writing:
+        report.failed[photo] = f"{photo}: its label cannot be written ({outcome.error})"
+    else:
+        report.failed[photo] = str(outcome.error)

@@ -5,43 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch.nn import functional as F
 from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
-    ChannelDimension,
     ImageInput,
     PILImageResampling,
     SizeDict,
-    infer_channel_dimension_format,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
 
 from .configuration_usod import AUX_KINDS
 
+from .reading_usod import as_hwc, is_local, open_image, read_image, to_rgb, to_uint8, upright
+
 AUX_PROPORTION_TOLERANCE = 0.05
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image as 8-bit RGB.
-
-    16-bit and float images are scaled by their type's range (65535; floats are in [0, 1]), where Pillow would clip
-    them to white. Transparency is laid over white.
-    """
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):  # 16-bit files open as I;16 or I, depending on the format
-        levels = np.asarray(image).astype(np.float32) / 257.0
-        return Image.fromarray(levels.clip(0, 255).round().astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        return Image.fromarray(_to_uint8(np.asarray(image))).convert("RGB")
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
 
 
 def to_aux_rgb(image: Image.Image) -> Image.Image:
@@ -65,19 +46,9 @@ def to_aux_rgb(image: Image.Image) -> Image.Image:
     return Image.fromarray((unit * 255).round().astype(np.uint8)).convert("RGB")
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Opens an image file as 8-bit RGB in the orientation its EXIF tag asks for.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it is no image, of a kind Pillow cannot read, or cut short.
-    """
-    return _read(path, to_rgb)
-
-
 def read_aux(path: str | Path) -> Image.Image:
     """As `read_image`, of an auxiliary map: see `to_aux_rgb` for what becomes of 16-bit and float files."""
-    return _read(path, to_aux_rgb)
+    return open_image(path, lambda image: to_aux_rgb(upright(image)))
 
 
 def check_aux(
@@ -108,56 +79,6 @@ def check_aux(
         raise ValueError(
             f"{aux} does not have the name of {image}. If they do belong together, open them and pass what they hold."
         )
-
-
-def _read(path: str | Path, convert) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return convert(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
-
-
-def is_local(source) -> bool:
-    """Whether it is a path, not a URL and not an image."""
-    return isinstance(source, Path) or (
-        isinstance(source, str) and not source.startswith(("http://", "https://", "data:"))
-    )
-
-
-def _as_hwc(array: np.ndarray, layout: str | ChannelDimension | None = None) -> np.ndarray:
-    """`(H, W)`, `(H, W, C)` or `(C, H, W)` as `(H, W)` or, with three or four channels, `(H, W, C)`."""
-    if array.ndim == 3:
-        layout = layout or infer_channel_dimension_format(array, num_channels=(1, 3, 4))
-        if layout == ChannelDimension.FIRST:
-            array = np.moveaxis(array, 0, -1)
-        if array.shape[-1] == 1:
-            array = array[..., 0]
-    return np.ascontiguousarray(array)
-
-
-def _to_uint8(image: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Arrays as 8-bit: uint8 as is, uint16 by its range, bool as 0/255, floats from [0, 1]."""
-    image = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
-    if image.dtype == np.uint8:
-        return image
-    if image.dtype == np.bool_:
-        return image.astype(np.uint8) * np.uint8(255)
-    if image.dtype == np.uint16:
-        return (image / 257.0).round().astype(np.uint8)
-    if np.issubdtype(image.dtype, np.integer):
-        if image.min() < 0 or image.max() > 255:
-            raise ValueError(f"{image.dtype} image with values {image.min()}..{image.max()}; expected 0..255.")
-        return image.astype(np.uint8)
-    low, high = float(image.min()), float(image.max())
-    if not (low >= -1e-3 and high <= 1 + 1e-3):
-        raise ValueError(
-            f"{image.dtype} image with values {low:.4g}..{high:.4g}; float images are in [0, 1]. "
-            "Divide by 255, or pass 8-bit images."
-        )
-    return (image.astype(np.float32).clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def _as_list(images) -> list:
@@ -240,32 +161,30 @@ class UsodImageProcessor(PilBackend):
         return features
 
     def fetch_images(self, image_url_or_urls):
-        """Local paths through `read_image`; lists, URLs and images as in transformers."""
+        """Whatever holds a photo through `read_image`; lists and arrays as in transformers."""
         source = image_url_or_urls
-        if is_local(source):
-            return read_image(source)
-        if isinstance(source, (np.ndarray, torch.Tensor)) and source.ndim == 2:  # transformers expects three axes
-            return Image.fromarray(_to_uint8(source))
-        return super().fetch_images(source)
+        if isinstance(source, (list, tuple)):
+            return [self.fetch_images(photo) for photo in source]
+        if isinstance(source, (np.ndarray, torch.Tensor)) and source.ndim != 2:  # of which the layout is to be told
+            return source
+        return read_image(source)
 
     def process_image(self, image, do_convert_rgb=None, input_data_format=None, **kwargs) -> np.ndarray:
         """One image of any accepted type as a `(3, H, W)` array of 8-bit RGB."""
-        if not isinstance(image, Image.Image):
-            image = Image.fromarray(_as_hwc(_to_uint8(image), input_data_format))
-        return np.moveaxis(np.asarray(to_rgb(image)), -1, 0)
+        return np.moveaxis(np.asarray(read_image(image, input_data_format)), -1, 0)
 
     def process_aux_image(self, aux) -> np.ndarray:
         """One auxiliary map of any accepted type as a `(3, H, W)` array of 8-bit RGB."""
-        if is_local(aux):
+        if isinstance(aux, Image.Image):
+            aux = upright(aux)
+        elif not isinstance(aux, (np.ndarray, torch.Tensor)):
             aux = read_aux(aux)
-        elif isinstance(aux, str):
-            aux = self.fetch_images(aux)
-        elif not isinstance(aux, Image.Image):
-            array = _as_hwc(aux.detach().cpu().numpy() if isinstance(aux, torch.Tensor) else np.asarray(aux))
+        else:
+            array = as_hwc(aux.detach().cpu().numpy() if isinstance(aux, torch.Tensor) else np.asarray(aux))
             if array.ndim == 2 and array.dtype not in (np.uint8, np.bool_):  # a measurement
                 array = array.astype(np.float32)
             else:
-                array = _to_uint8(array)
+                array = to_uint8(array)
             aux = Image.fromarray(array)
         return np.moveaxis(np.asarray(to_aux_rgb(aux)), -1, 0)
 

@@ -1,34 +1,56 @@
 """The `salient-object-detection` pipeline: an image in; its saliency map, mask and cutout out."""
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops
 from transformers import Pipeline
 
-from .image_processing_usod import check_aux, is_local, read_aux, read_image, to_rgb
+from .image_processing_usod import check_aux, read_aux
+from .reading_usod import is_local, read_photo, to_rgb
 
 # What an input may hold by name: the columns of the data sets of hf_usod. Of these, `id` and `mask` are not looked at.
 _COLUMNS = {"image", "aux", "aux_kind", "id", "mask"}
+OUTPUTS = ("predicted_saliency", "saliency", "mask", "cutout")
 
 
-def render_outputs(image: Image.Image, saliency: torch.Tensor, threshold: float = 0.5) -> dict[str, Image.Image]:
-    """The pictures made of a saliency map.
+def levels(saliency: torch.Tensor) -> Image.Image:
+    """A saliency map `(H, W)` in [0, 1] as a picture (mode L, 0-255)."""
+    return Image.fromarray(saliency.mul(255).round_().to(torch.uint8).numpy())
+
+
+def cut_out(photo: Image.Image, opacity: Image.Image) -> Image.Image:
+    """A photo (RGB or RGBA) as RGBA, in its own colors, no more opaque than `opacity` (mode L) says."""
+    cutout = photo.convert("RGBA")
+    cutout.putalpha(ImageChops.multiply(photo.getchannel("A"), opacity) if photo.mode == "RGBA" else opacity)
+    return cutout
+
+
+def render_outputs(
+    photo: Image.Image, saliency: torch.Tensor, threshold: float = 0.5, outputs: Collection[str] = OUTPUTS
+) -> dict[str, Any]:
+    """What is made of a saliency map.
 
     Args:
-        image: RGB, `(H, W)` large.
+        photo: RGB or RGBA, `(H, W)` large.
         saliency: `(H, W)` in [0, 1].
         threshold: saliency above it is object in the mask.
+        outputs: which of `OUTPUTS`.
 
     Returns:
-        `saliency` (mode L, 0-255), `mask` (mode L, 0 or 255) and `cutout` (RGBA: the image with the saliency as its
-        opacity), all of the image's size.
+        `predicted_saliency` (`saliency` itself), `saliency` (mode L, 0-255), `mask` (mode L, 0 or 255) and `cutout`
+        (RGBA: the photo with the saliency as its opacity, where it is not more transparent itself), all of the photo's
+        size.
     """
-    levels = saliency.mul(255).round().to(torch.uint8).numpy()
-    matte = Image.fromarray(levels)
-    mask = Image.fromarray(np.where(saliency.numpy() > threshold, np.uint8(255), np.uint8(0)))
-    cutout = image.convert("RGBA")
-    cutout.putalpha(matte)
-    return {"saliency": matte, "mask": mask, "cutout": cutout}
+    render = {
+        "predicted_saliency": lambda: saliency,
+        "saliency": lambda: levels(saliency),
+        "mask": lambda: Image.fromarray(np.where(saliency.numpy() > threshold, np.uint8(255), np.uint8(0))),
+        "cutout": lambda: cut_out(photo, levels(saliency)),
+    }
+    return {kind: render[kind]() for kind in outputs}
 
 
 class SalientObjectDetectionPipeline(Pipeline):
@@ -51,47 +73,54 @@ class SalientObjectDetectionPipeline(Pipeline):
     def __call__(self, inputs, **kwargs):
         """
         Args:
-            inputs (`str`, `Path`, `PIL.Image`, `dict` or a list of them):
-                Images, as paths, URLs or PIL images. The EXIF orientation is applied. As a `dict`, `"image"` with its
-                `"aux"`: a depth, thermal or flow map of any type that [`UsodImageProcessor`] takes, or None; for a
-                detector that is told what its maps are, with its `"aux_kind"`.
+            inputs (`str`, `Path`, `bytes`, file object, `PIL.Image`, array, tensor, `dict` or a list of them):
+                Images, as paths, URLs, data URIs, the bytes of a file, or whatever else [`UsodImageProcessor`] takes.
+                The EXIF orientation is applied. As a `dict`, `"image"` with its `"aux"`: a depth, thermal or flow map
+                of any type that the processor takes, or None; for a detector that is told what its maps are,
+                with its `"aux_kind"`.
             aux_kind (`str`, *optional*):
                 For such a detector, what the maps are of which their `dict` does not say it: depth, thermal or flow.
             threshold (`float`, *optional*, defaults to 0.5):
                 Saliency above it is object in the mask.
+            outputs (`list[str]`, *optional*, defaults to all):
+                What is to be made; the less, the faster for large images.
+            input_data_format (`str`, *optional*):
+                `"channels_first"` or `"channels_last"`, for arrays whose shape does not tell.
             batch_size (`int`, *optional*, defaults to 1):
                 How many images go through the model at a time.
 
         Returns:
-            `dict` or `list[dict]`: `saliency` (PIL, mode L), `mask` (PIL, mode L, 0 or 255) and `cutout` (PIL,
-            RGBA), each at the image's own size.
+            `dict` or `list[dict]`: `predicted_saliency` (`torch.FloatTensor` `(H, W)` in [0, 1]), `saliency` (the same
+            as PIL, mode L), `mask` (PIL, mode L, 0 or 255) and `cutout` (PIL, RGBA), each at the image's own size.
 
         Raises:
             ValueError: if an auxiliary map is given to a model that takes none, or cannot belong to its image; if a
-                kind is missing, unknown, or given to a model that is not told.
+                kind is missing, unknown, or given to a model that is not told; for a threshold or outputs that there
+                are not.
+            TypeError: for an option that there is not.
         """
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, threshold: float | None = None, aux_kind: str | None = None, **kwargs):
+    def _sanitize_parameters(self, threshold=None, outputs=None, input_data_format=None, aux_kind=None, **unknown):
+        if unknown:
+            options = "threshold, outputs, input_data_format, aux_kind, batch_size, num_workers"
+            raise TypeError(f"There is no option {', '.join(unknown)}; there are: {options}.")
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"`threshold` must be in [0, 1], got {threshold}.")
-        reading = {} if aux_kind is None else {"aux_kind": aux_kind}
-        return reading, {}, {} if threshold is None else {"threshold": threshold}
+        if outputs is not None and (isinstance(outputs, str) or not set(outputs) <= set(OUTPUTS)):
+            raise ValueError(f"`outputs` is a list of {', '.join(OUTPUTS)}; got {outputs!r}.")
+        reading = {"input_data_format": input_data_format, "aux_kind": aux_kind}
+        rendering = {"threshold": threshold, "outputs": outputs}
+        return _given(reading), {}, _given(rendering)
 
-    def _read(self, source) -> Image.Image:
-        if isinstance(source, Image.Image):
-            return to_rgb(ImageOps.exif_transpose(source))
-        if not is_local(source):
-            return to_rgb(self.image_processor.fetch_images(source))
-        return read_image(source)
-
-    def preprocess(self, inputs, aux_kind: str | None = None):
+    def preprocess(self, inputs, input_data_format=None, aux_kind: str | None = None):
         if not isinstance(inputs, dict):
             inputs = {"image": inputs}
         if "image" not in inputs or inputs.keys() - _COLUMNS:
             raise ValueError(f"An input is an image, or a dict of `image` and `aux`; got one of {', '.join(inputs)}.")
         source, aux = inputs["image"], inputs.get("aux")
-        image = self._read(source)
+        photo = read_photo(source, input_data_format)
+        image = to_rgb(photo)
         maps = {}
         aux_kind = inputs.get("aux_kind") or aux_kind
         if self.model.config.takes_aux:
@@ -109,7 +138,7 @@ class SalientObjectDetectionPipeline(Pipeline):
         if aux_kind is not None and "aux_kinds" not in maps:
             raise ValueError(f"aux_kind {aux_kind!r} is given, but this model treats all maps alike; leave it out.")
         model_inputs = self.image_processor(image, **maps, return_tensors="pt").to(self.dtype)
-        model_inputs["image"] = image
+        model_inputs["image"] = photo
         return model_inputs
 
     def _forward(self, model_inputs):
@@ -118,12 +147,16 @@ class SalientObjectDetectionPipeline(Pipeline):
         outputs["image"] = image
         return outputs
 
-    def postprocess(self, model_outputs, threshold: float = 0.5):
-        image = model_outputs["image"]
-        if isinstance(image, list):  # batching wraps what is no tensor
-            image = image[0]
-        saliency = self.image_processor.post_process_saliency(model_outputs, [(image.height, image.width)])[0]
-        return render_outputs(image, saliency.cpu(), threshold)
+    def postprocess(self, model_outputs, threshold: float = 0.5, outputs: Collection[str] = OUTPUTS):
+        photo = model_outputs["image"]
+        if isinstance(photo, list):  # batching wraps what is no tensor
+            photo = photo[0]
+        saliency = self.image_processor.post_process_saliency(model_outputs, [(photo.height, photo.width)])[0]
+        return render_outputs(photo, saliency.cpu(), threshold, outputs)
 
 
-__all__ = ["SalientObjectDetectionPipeline", "render_outputs"]
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+__all__ = ["OUTPUTS", "SalientObjectDetectionPipeline", "cut_out", "levels", "render_outputs"]

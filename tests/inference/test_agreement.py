@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hf_usod.inference.agreement import LOOK_AHEAD, MEMORY, agree, agreed
@@ -26,11 +27,11 @@ def image(index: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def level(probability) -> Image.Image:
-    return Image.fromarray(np.round(255 * np.asarray(probability)).astype(np.uint8))
+def level(probability) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(probability, np.float32))
 
 
-def right(index: int) -> Image.Image:
+def right(index: int) -> torch.Tensor:
     return level(np.where(truth(index), 0.8, 0.2))
 
 
@@ -57,7 +58,7 @@ def test_still_frames_as_the_formula_says():
     """Without motion every link passes `MEMORY`: the logit is the weighted sum over the root of the sum of weights."""
     probabilities = [0.2, 0.6, 0.9]
     maps = [level(np.full((HEIGHT, WIDTH), p)) for p in probabilities]
-    logits = np.array([np.log(q / (1 - q)) for q in (np.round(255 * p) / 255 for p in probabilities)])
+    logits = np.array([np.log(p / (1 - p)) for p in probabilities])
     for t, result in enumerate(agree((image(0), one) for one in maps)):
         weights = MEMORY ** np.abs(np.arange(3) - t)
         expected = 1 / (1 + np.exp(-(weights @ logits) / np.sqrt(weights.sum())))
@@ -83,7 +84,7 @@ def test_frames_of_another_size_begin_anew():
 
 def test_a_lone_frame_keeps_its_map():
     (result,) = agree([(image(0), right(0))])
-    assert result.numpy() == pytest.approx(np.asarray(right(0)) / 255, abs=0.01)
+    assert result.numpy() == pytest.approx(right(0).numpy(), abs=0.01)
 
 
 def test_holds_no_more_than_it_looks_ahead():
@@ -93,10 +94,17 @@ def test_holds_no_more_than_it_looks_ahead():
     assert len(taken) == LOOK_AHEAD + 1
 
 
-def test_pictures_are_those_of_the_agreed_maps():
-    frames = [(f"frame {t}", image(t), {"saliency": right(t)}) for t in range(3)]
+def test_no_frame_is_believed_without_bounds():
+    """A map of zeros and ones would else have infinite logits, which none could outvote."""
+    maps = [level(np.full((HEIGHT, WIDTH), p)) for p in (0.3, 1.0, 0.3)]
+    logits = [np.log(p / (1 - p)) for p in (0.3, 254 / 255, 0.3)]
+    expected = sum(w * x for w, x in zip((MEMORY, 1, MEMORY), logits)) / np.sqrt(1 + 2 * MEMORY)
+    assert list(agree((image(0), each) for each in maps))[1].logit().numpy() == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_agreed_maps_take_the_place_of_the_frames_own():
+    frames = [(f"frame {t}", (image(t), right(t))) for t in range(3)]
     maps = list(agree((image(t), right(t)) for t in range(3)))
-    for t, (name, picture, pictures) in enumerate(agreed(iter(frames), threshold=0.7)):
-        assert name == f"frame {t}" and picture is frames[t][1]
-        assert (np.asarray(pictures["mask"]) > 0).tolist() == (maps[t].numpy() > 0.7).tolist()
-        assert np.asarray(pictures["cutout"])[..., 3].tolist() == np.asarray(pictures["saliency"]).tolist()
+    for t, (name, (picture, saliency)) in enumerate(agreed(iter(frames))):
+        assert name == f"frame {t}" and picture is frames[t][1][0]
+        assert saliency.equal(maps[t]) and not saliency.equal(right(t))

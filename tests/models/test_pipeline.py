@@ -29,7 +29,7 @@ def detect_with_map(sd_checkpoint) -> SalientObjectDetectionPipeline:
 
 
 def _assert_same(output: dict, expected: dict):
-    assert output.keys() == expected.keys() == MODES.keys()
+    assert output.keys() == {"predicted_saliency", *MODES} and output.keys() >= expected.keys() >= MODES.keys()
     for key, mode in MODES.items():
         assert (output[key].mode, output[key].size) == (mode, expected[key].size)
         assert np.array_equal(output[key], expected[key])
@@ -43,6 +43,7 @@ def test_outputs_are_the_models(detect, checkpoint):
     (saliency,) = processor.post_process_saliency(outputs, [(photo.height, photo.width)])
     levels = (saliency * 255).round().to(torch.uint8).numpy()
     assert levels.std() > 10
+    assert torch.equal(detect(photo)["predicted_saliency"], saliency)
     cutout = photo.convert("RGBA")
     cutout.putalpha(Image.fromarray(levels))
     mask = Image.fromarray(np.where(saliency > 0.5, 255, 0).astype(np.uint8))
@@ -62,9 +63,10 @@ def test_lists(detect, batch_size):
     outputs = detect(PHOTOS, batch_size=batch_size)
     assert len(outputs) == 3
     for output, photo in zip(outputs, PHOTOS):
-        assert {key: (image.mode, image.size) for key, image in output.items()} == {
+        assert {key: (output[key].mode, output[key].size) for key in MODES} == {
             key: (mode, photo.size) for key, mode in MODES.items()
         }
+        assert output["predicted_saliency"].shape == photo.size[::-1]
         # Convolutions may sum in another order for another batch size
         alone = np.asarray(detect(photo)["saliency"], dtype=int)
         assert np.abs(np.asarray(output["saliency"], dtype=int) - alone).max() <= 1
@@ -88,7 +90,7 @@ def test_wrong_threshold(detect, threshold):
 def test_greyscale_and_transparent_photos(detect):
     for mode in ("L", "RGBA", "P"):
         output = detect(PHOTOS[0].convert(mode))
-        assert {key: (image.mode, image.size) for key, image in output.items()} == {
+        assert {key: (output[key].mode, output[key].size) for key in MODES} == {
             key: (mode, (70, 50)) for key, mode in MODES.items()
         }
 
@@ -164,3 +166,36 @@ def test_a_model_of_one_stream_takes_no_map(detect):
 def test_wrong_rows(detect_with_map, row):
     with pytest.raises(ValueError, match="dict of `image` and `aux`"):
         detect_with_map(row)
+
+
+@pytest.mark.parametrize("outputs", [["mask"], ("saliency", "predicted_saliency"), []])
+def test_only_what_is_asked_for_is_made(detect, outputs, monkeypatch):
+    expected = detect(PHOTOS[0])
+    monkeypatch.setattr("hf_usod.models.pipeline_usod.cut_out", lambda *_: pytest.fail("a cutout is made"))
+    output = detect(PHOTOS[0], outputs=outputs)
+    assert list(output) == list(outputs)
+    assert all(np.array_equal(output[kind], expected[kind]) for kind in outputs)
+
+
+@pytest.mark.parametrize(
+    "options, error",
+    [
+        ({"treshold": 0.3}, TypeError),
+        ({"outputs": ["matte"]}, ValueError),
+        ({"outputs": "mask"}, ValueError),
+    ],
+)
+def test_options_that_there_are_not_are_named(detect, options, error):
+    (name,) = options
+    with pytest.raises(error, match=rf"{name}.*there are|`outputs` is a list of .*ma"):
+        detect(PHOTOS[0], **options)
+
+
+def test_a_photo_that_is_transparent_itself(detect):
+    photo = PHOTOS[0].convert("RGBA")
+    alpha = np.tile(np.linspace(0, 255, 70).astype(np.uint8), (50, 1))
+    photo.putalpha(Image.fromarray(alpha))
+    output = detect(photo)
+    cutout, saliency = np.asarray(output["cutout"]), np.asarray(output["saliency"]).astype(float)
+    assert np.array_equal(cutout[..., :3], np.asarray(photo)[..., :3])
+    assert np.abs(cutout[..., 3] - saliency * alpha / 255).max() <= 1

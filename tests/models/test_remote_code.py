@@ -91,7 +91,8 @@ def strangers_results(checkpoint, pipeline_folder, detector_folder, photo, tmp_p
 
 
 def test_exported_files(checkpoint, pipeline_folder, detector_folder):
-    code = {"configuration_usod.py", "modeling_usod.py", "modeling_usod_sce.py", "image_processing_usod.py"}
+    code = {"configuration_usod.py", "modeling_usod.py", "modeling_usod_sce.py"}
+    code |= {"image_processing_usod.py", "reading_usod.py"}
     data = {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert set(os.listdir(checkpoint)) == code | data
     assert set(os.listdir(pipeline_folder)) == code | data | {"pipeline_usod.py"}

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub.repocard import RepoCard
 from packaging.requirements import Requirement
 from PIL import Image
+
+from hf_usod.models.pipeline_usod import levels
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -50,10 +53,10 @@ def test_the_front_matter():
     "threshold, edge, expected",  # of saliency 0, 0.2, 0.4, 0.6, 1
     [
         (0.5, "sharp", [0, 0, 0, 255, 255]),
-        (0.5, "soft", [0, 0, 64, 191, 255]),
-        (0.1, "soft", [0, 255, 255, 255, 255]),
-        (0.0, "soft", [0, 255, 255, 255, 255]),
-        (1.0, "soft", [0, 0, 0, 0, 0]),
+        (0.2, "sharp", [0, 0, 255, 255, 255]),
+        (1.0, "sharp", [0, 0, 0, 0, 0]),
+        (0.5, "soft", [0, 51, 102, 153, 255]),
+        (0.1, "soft", [0, 51, 102, 153, 255]),
     ],
 )
 def test_opacity(threshold, edge, expected):
@@ -64,17 +67,39 @@ def test_opacity(threshold, edge, expected):
 
 
 def test_backgrounds():
-    from rendering import cut_out, on_checkerboard
+    from rendering import cut_photo, on_checkerboard
 
     photo = Image.new("RGB", (2, 1), "red")
     saliency = Image.fromarray(np.array([[255, 0]], np.uint8))
-    assert [cut_out(photo, saliency, 0.5).getpixel((x, 0)) for x in (0, 1)] == [(255, 0, 0, 255), (255, 0, 0, 0)]
+    assert [cut_photo(photo, saliency, 0.5).getpixel((x, 0)) for x in (0, 1)] == [(255, 0, 0, 255), (255, 0, 0, 0)]
     for colour in ("#0000ff", "blue", "rgba(0, 0, 254.6, 1)"):
-        picture = cut_out(photo, saliency, 0.5, background=colour)
+        picture = cut_photo(photo, saliency, 0.5, background=colour)
         assert [picture.getpixel((x, 0)) for x in (0, 1)] == [(255, 0, 0), (0, 0, 255)]
     with pytest.raises(ValueError, match="colour"):
-        cut_out(photo, saliency, 0.5, background="colour")
-    assert on_checkerboard(cut_out(photo, saliency, 0.5)).getpixel((1, 0)) == (255, 255, 255)
+        cut_photo(photo, saliency, 0.5, background="colour")
+    assert on_checkerboard(cut_photo(photo, saliency, 0.5)).getpixel((1, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_cutouts_are_those_of_the_command(mode):
+    from hf_usod.inference import Rendering
+    from rendering import cut_photo
+
+    random = np.random.default_rng(0)
+    photo = Image.fromarray(random.integers(0, 256, (6, 8, len(mode)), np.uint8))
+    saliency = torch.from_numpy(random.integers(0, 256, (6, 8)).astype(np.float32) / 255)
+    for background in (None, "#00ff7f"):
+        ours = cut_photo(photo, levels(saliency), 0.3, background=background)
+        expected = Rendering(background=background).picture("cutout", photo, saliency)
+        assert ours.mode == expected.mode and np.array_equal(ours, expected)
+
+
+def test_a_background_is_no_file_of_the_server():
+    from rendering import cut_photo
+
+    photo = Image.open(SPACE / "examples" / "coffee.jpg")
+    with pytest.raises(ValueError, match="coffee"):
+        cut_photo(photo, Image.new("L", photo.size), 0.5, background=str(SPACE / "examples" / "coffee.jpg"))
 
 
 def test_names_in_a_zip():

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hf_usod.inference.outputs import output_names, plan_outputs
+from hf_usod.data import output_names
+from hf_usod.inference.jobs import plan_jobs
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def tree(tmp_path):
 
 
 def written(jobs, output):
-    return sorted(str(path.relative_to(output)) for job in jobs for path in job.outputs.values())
+    return sorted(str(path.relative_to(output)) for job in jobs.jobs for path in job.outputs.values())
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_output_names(names, expected):
 def test_inputs(tree, inputs, kinds, expected):
     root = tree("in/a.jpg", "in/sub/a.png", "in/sub/b.png", "in/.hidden.png")
     (root / "in" / "notes.txt").write_text("no image")
-    jobs = plan_outputs([str(root / given) for given in inputs], root / "out", kinds)
+    jobs = plan_jobs([str(root / given) for given in inputs], root / "out", kinds)
     assert written(jobs, root / "out") == sorted(expected)
 
 
@@ -66,17 +67,19 @@ def test_symbolic_links_keep_their_place(tree):
     root = tree("elsewhere/a.png")
     (root / "in" / "sub").mkdir(parents=True)
     (root / "in" / "sub" / "link.png").symlink_to(root / "elsewhere" / "a.png")
-    assert written(plan_outputs([root / "in"], root / "out", ["mask"]), root / "out") == ["sub/link.png"]
+    assert written(plan_jobs([root / "in"], root / "out", ["mask"]), root / "out") == ["sub/link.png"]
 
 
 def test_output_folder_inside_the_input_is_not_read(tree):
     root = tree("in/a.jpg", "in/out/a.png")
-    assert [job.image for job in plan_outputs([root / "in"], root / "in" / "out", ["saliency"])] == [root / "in/a.jpg"]
+    assert [job.source for job in plan_jobs([root / "in"], root / "in" / "out", ["saliency"]).jobs] == [
+        root / "in/a.jpg"
+    ]
 
 
 def test_named_file_needs_no_image_suffix(tree):
     root = tree("scan")
-    assert written(plan_outputs([root / "scan"], root / "out", ["mask"]), root / "out") == ["scan.png"]
+    assert written(plan_jobs([root / "scan"], root / "out", ["mask"]), root / "out") == ["scan.png"]
 
 
 @pytest.mark.parametrize("given", ["nothing.jpg", "none/*.jpg", "empty"])
@@ -84,16 +87,16 @@ def test_missing_inputs(tree, given):
     root = tree("in/a.png")
     (root / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"nothing\.jpg|none|empty"):
-        plan_outputs([root / given], root / "out", ["mask"])
+        plan_jobs([root / given], root / "out", ["mask"])
 
 
 def test_output_may_not_be_the_input(tree):
     root = tree("in/a.png")
     with pytest.raises(ValueError, match="also the output folder"):
-        plan_outputs([root / "in"], root / "in", ["mask"])
+        plan_jobs([root / "in"], root / "in", ["mask"])
 
 
 def test_outputs_never_overwrite_inputs(tree):
     root = tree("in/a.png")
     with pytest.raises(ValueError, match=r"a\.png: is an input"):
-        plan_outputs([root / "in" / "a.png"], root / "in", ["saliency"])
+        plan_jobs([root / "in" / "a.png"], root / "in", ["saliency"])

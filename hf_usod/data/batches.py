@@ -1,0 +1,197 @@
+"""One way for many things to go through a model: read ahead, run in batches, write behind."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from PIL import Image
+
+from ..errors import UsodError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_BYTES = 2**28  # of decoded pictures, with what is made of them, that are held at a time
+BYTES_A_PIXEL = 8  # a photo and its map
+_FAULTS = (UsodError, ValueError, OSError)  # of a file, not of the program
+
+
+@dataclass(frozen=True)
+class Done(Generic[Item, Result]):
+    """An item, and what became of it."""
+
+    item: Item
+    result: Result
+
+
+@dataclass(frozen=True)
+class Failed(Generic[Item]):
+    """An item that could not be read, or whose result could not be written, and why."""
+
+    item: Item
+    error: Exception
+    writing: bool = False
+
+
+@dataclass(eq=False)
+class _Entry:
+    place: int
+    item: Any
+    cost: int
+    future: Future
+
+
+def default_num_workers() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def picture_bytes(path: str | Path) -> int:
+    """What a photo and its map will take, by its header; 0 for a file that cannot be read, which reading will say."""
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height * BYTES_A_PIXEL
+    except Exception:  # Pillow's readers raise almost anything on damaged files
+        return 0
+
+
+def through(
+    items: Iterable[Item],
+    read: Callable[[Item], Any],
+    run: Callable[[list[Item], list[Any]], Iterable[Any]],
+    write: Callable[[Item, Any], Result] | None = None,
+    *,
+    batch_size: int = 1,
+    cost: Callable[[Item], int] = lambda _: 0,
+    max_bytes: int = MAX_BYTES,
+    link: Callable[[Iterator[tuple[Item, Any]]], Iterable[tuple[Item, Any]]] = iter,
+    writers: Executor | None = None,
+    behind: int | None = None,
+) -> Iterator[Done[Item, Result] | Failed[Item]]:
+    """Takes items through a model: the next batch is read, and results are written, while one is run.
+
+    Ends cleanly whether it is exhausted, closed, interrupted, or `run` raises: what was begun is finished, so that
+    nothing is half-written, and what was not begun is dropped.
+
+    Args:
+        items: taken as they are needed, in the calling thread.
+        read: makes an item what `run` takes, in other threads.
+        run: makes of a batch, the items and what was read of each, one result each; in the calling thread.
+        write: disposes of an item's result, in other threads; without it `Done.result` is what `run` made.
+        batch_size: items that are run at a time. Where memory allows, as many are read ahead.
+        cost: bytes that an item takes from being read until it is written.
+        max_bytes: by `cost`; an item that takes more goes alone.
+        link: replaces the results in their order, perhaps later than they come (see `agree`).
+        writers: what `write` is done in, if it is not to be the readers' threads; it is left open.
+        behind: items that wait for `write` at most (by default `batch_size`).
+
+    Yields:
+        In the order of the items, `Done`, or `Failed` where `read` or `write` raised a `UsodError`, `ValueError` or
+        `OSError`. With `link`, items that fail come before those that it holds back.
+    """
+    with ThreadPoolExecutor() as readers:
+        engine = _Engine(iter(items), read, run, batch_size, cost, max_bytes, readers)
+        try:
+            for item, result in link(engine.results()):
+                if write is None:
+                    engine.finish(item, result)
+                else:
+                    engine.submit(writers or readers, write, item, result)
+                    engine.settle(batch_size if behind is None else behind)
+                yield from engine.in_order()
+            engine.settle(0)
+            yield from engine.in_order()
+        finally:
+            engine.cancel()
+
+
+class _Engine:
+    """The state of one `through`: what is being read, run and written, and what it takes."""
+
+    def __init__(self, source, read, run, batch_size: int, cost, max_bytes: int, readers: Executor):
+        self.source, self.read, self.run, self.cost, self.readers = enumerate(source), read, run, cost, readers
+        self.batch_size, self.max_bytes = batch_size, max_bytes
+        self.used = 0  # bytes
+        self.waiting: tuple[int, Any, int] | None = None  # for memory: an item's place, the item, what it takes
+        self.reading: deque[_Entry] = deque()
+        self.running: deque[_Entry] = deque()  # read, and not yet with `write`
+        self.writing: deque[_Entry] = deque()
+        self.outcomes: dict[int, Done | Failed] = {}
+        self.place = 0  # of the next outcome
+
+    def results(self) -> Iterator[tuple[Any, Any]]:
+        """Items with what `run` made of them, but for those that cannot be read."""
+        while True:
+            self._read_ahead(at_least=1)
+            batch = [self.reading.popleft() for _ in range(min(self.batch_size, len(self.reading)))]
+            if not batch:
+                return
+            items, inputs = [], []
+            for entry in batch:
+                try:
+                    inputs.append(entry.future.result())
+                    items.append(entry.item)
+                    self.running.append(entry)
+                except _FAULTS as error:
+                    self.used -= entry.cost
+                    self.outcomes[entry.place] = Failed(entry.item, error)
+            self._read_ahead()
+            if items:
+                yield from zip(items, self.run(items, inputs), strict=True)
+
+    def _read_ahead(self, at_least: int = 0) -> None:
+        while len(self.reading) < self.batch_size and self._pull():
+            assert self.waiting is not None
+            place, item, cost = self.waiting
+            while self.used + cost > self.max_bytes and self.writing:
+                self.settle(len(self.writing) - 1)
+            if self.used and self.used + cost > self.max_bytes and len(self.reading) >= at_least:
+                return
+            self.used += cost
+            self.reading.append(_Entry(place, item, cost, self.readers.submit(self.read, item)))
+            self.waiting = None
+
+    def _pull(self) -> bool:
+        if self.waiting is None:
+            for place, item in self.source:
+                self.waiting = (place, item, self.cost(item))
+                break
+        return self.waiting is not None
+
+    def _take(self, item) -> _Entry:
+        entry = next(entry for entry in self.running if entry.item is item)
+        self.running.remove(entry)
+        return entry
+
+    def submit(self, pool: Executor, write, item, result) -> None:
+        entry = self._take(item)
+        self.writing.append(_Entry(entry.place, item, entry.cost, pool.submit(write, item, result)))
+
+    def finish(self, item, result) -> None:
+        entry = self._take(item)
+        self.used -= entry.cost
+        self.outcomes[entry.place] = Done(item, result)
+
+    def settle(self, limit: int) -> None:
+        """Waits until no more than `limit` items are being written."""
+        while len(self.writing) > limit:
+            entry = self.writing[0]
+            try:
+                self.outcomes[entry.place] = Done(entry.item, entry.future.result())
+            except _FAULTS as error:
+                self.outcomes[entry.place] = Failed(entry.item, error, writing=True)
+            self.used -= entry.cost
+            self.writing.popleft()
+
+    def in_order(self) -> Iterator[Done | Failed]:
+        while self.place in self.outcomes:
+            self.place += 1
+            yield self.outcomes.pop(self.place - 1)
+
+    def cancel(self) -> None:
+        for entry in (*self.reading, *self.writing):
+            entry.future.cancel()

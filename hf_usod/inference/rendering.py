@@ -1,0 +1,107 @@
+"""The pictures of a prediction, made of a photo and its saliency map."""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from PIL import Image, ImageColor, ImageOps
+
+from ..errors import DataError
+from ..models.image_processing_usod import read_image, to_rgb
+from ..models.pipeline_usod import levels, render_outputs
+
+GREEN = "#00ff00"
+OVERLAY_COLOUR = (255, 40, 90)
+OVERLAY_OPACITY = 0.6
+
+
+def overlay(image: Image.Image, saliency: Image.Image) -> Image.Image:
+    """The photo (RGB) with its salient objects tinted by their saliency (mode L)."""
+    tint = Image.new("RGB", image.size, OVERLAY_COLOUR)
+    return Image.composite(tint, image, saliency.point(lambda level: round(level * OVERLAY_OPACITY)))
+
+
+def side_by_side(image: Image.Image, saliency: Image.Image) -> Image.Image:
+    """The photo (RGB), and its saliency map (mode L) to the right of it."""
+    picture = Image.new("RGB", (2 * image.width, image.height))
+    picture.paste(image, (0, 0))
+    picture.paste(saliency.convert("RGB"), (image.width, 0))
+    return _with_profile_of(image, picture)
+
+
+def on_background(cutout: Image.Image, background: str) -> Image.Image:
+    """A cutout (RGBA) over a color, by CSS name or `#rrggbb`, or over a picture by its path, cropped to fit: RGB.
+
+    Raises:
+        DataError: for what is neither.
+    """
+    backdrop = _backdrop(background)
+    if isinstance(backdrop, tuple):
+        ground = Image.new("RGB", cutout.size, backdrop)
+    else:
+        ground = ImageOps.fit(backdrop, cutout.size)
+    ground.paste(cutout, mask=cutout)
+    return _with_profile_of(cutout, ground)
+
+
+@lru_cache(maxsize=2)
+def _backdrop(background: str) -> tuple[int, ...] | Image.Image:
+    try:
+        return ImageColor.getrgb(background)[:3]
+    except ValueError:
+        if os.path.isfile(background):
+            return read_image(background)
+    raise DataError(
+        f"{background}: is neither a colour, by name or as #rrggbb, nor a picture's file. Give one of them as the "
+        "background."
+    )
+
+
+def _with_profile_of(photo: Image.Image, picture: Image.Image) -> Image.Image:
+    picture.info.pop("icc_profile", None)
+    if profile := photo.info.get("icc_profile"):
+        picture.info["icc_profile"] = profile
+    return picture
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What is to be made of photos and clips.
+
+    Args:
+        kinds: of `OUTPUT_KINDS`.
+        threshold: saliency above it is object in the mask.
+        background: what is behind cutouts, a color or a picture's path; None for nothing, and for `GREEN` in clips,
+            which have no transparency.
+        temporal: whether the maps of a clip's frames, and of the photos of each folder, are to agree along the optical
+            flow; see `agree`.
+
+    Raises:
+        DataError: if `background` is neither.
+    """
+
+    kinds: tuple[str, ...] = ("saliency",)
+    threshold: float = 0.5
+    background: str | None = None
+    temporal: bool = False
+
+    def __post_init__(self):
+        if self.background is not None:
+            _backdrop(self.background)
+
+    def picture(self, kind: str, photo: Image.Image, saliency: torch.Tensor, opaque: bool = False) -> Image.Image:
+        """One of `OUTPUT_KINDS`.
+
+        Args:
+            photo: RGB or RGBA.
+            saliency: `(H, W)` in [0, 1].
+            opaque: whether transparency cannot be kept.
+        """
+        if kind == "overlay":
+            return overlay(to_rgb(photo), levels(saliency))
+        if kind == "side_by_side":
+            return side_by_side(to_rgb(photo), levels(saliency))
+        picture = render_outputs(photo, saliency, self.threshold, [kind])[kind]
+        background = self.background or (GREEN if opaque else None)
+        return on_background(picture, background) if kind == "cutout" and background else picture
