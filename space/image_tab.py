@@ -7,6 +7,7 @@ from PIL import Image
 
 from engine import NO_ADAPTER, Engine
 from files import MAX_PHOTO_MB, by_path, read_map, read_photo, result_folder
+from hf_usod.models.image_processing_usod import to_rgb
 from rendering import SHARP, SOFT, cut_photo, on_checkerboard, opacity, shrink
 
 _HERE = Path(__file__).parent
@@ -33,7 +34,7 @@ def _pictures(photo: Image.Image, saliency: Image.Image, stem: str, threshold, e
     except ValueError as error:
         raise gr.Error(f"{colour} is no colour. Give it as #rrggbb.") from error
     before, after = folder / f"{stem}_before.jpg", folder / f"{stem}_after.jpg"
-    shrink(photo).save(before, quality=_QUALITY)
+    shrink(to_rgb(photo)).save(before, quality=_QUALITY)
     on_checkerboard(shrink(cutout)).save(after, quality=_QUALITY)
     cutout.save(folder / f"{stem}_cutout.png", compress_level=4)
     opacity(saliency, threshold, SHARP).save(folder / f"{stem}_mask.png")

@@ -5,15 +5,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..errors import ClipError
 from ..extras import require
+from ..files import aside_path
 
 ENCODER = "libx264"
 _BT709 = 1  # matrix, primaries and transfer of what is written, by FFmpeg's numbers
+_VIDEO_RANGE, _FULL_RANGE = 1, 2  # of brightness, by FFmpeg's numbers
 _SLACK = 1.0  # seconds by which a clip may be shorter than its header says
 
 
@@ -50,6 +53,8 @@ class ClipReader:
         self.sound = self.container.streams.audio[0] if self.container.streams.audio else None
         self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
         self.time_base = self.stream.time_base or 1 / self.rate
+        self.end: int | None = None  # of the last frame, in `time_base`, once it is read
+        self.turn = 0  # of the frames, in quarters
 
     @property
     def seconds(self) -> float | None:
@@ -65,36 +70,72 @@ class ClipReader:
         """As the header says, or by the frame rate."""
         return self.stream.frames or (round(self.seconds * self.rate) if self.seconds else None)
 
+    @property
+    def pixel_aspect(self) -> Fraction | None:
+        """Width by height of a pixel as the frames are given, if it is known."""
+        aspect = self.stream.sample_aspect_ratio
+        return 1 / aspect if aspect and self.turn % 2 else aspect
+
     def frames(self, on_sound: Callable[[object], None]) -> Iterator[tuple[Image.Image, int]]:
         """Frames as RGB, upright, with their times in `time_base`; packets of sound go to `on_sound` as they come.
 
         Raises:
-            ClipError: where the clip is damaged, or ends before its time.
+            ClipError: where the clip is damaged, ends before its time, or its frames change their size.
         """
         step = max(1, round(1 / (self.rate * self.time_base)))
         first: int | None = None
-        last = 0
+        last = end = packets = 0
+        size: tuple[int, int] | None = None
         try:
             for packet in self.container.demux([stream for stream in (self.stream, self.sound) if stream]):
                 if packet.stream is not self.stream:
                     if packet.dts is not None:
                         on_sound(packet)
                     continue
+                if packet.pts is not None:
+                    packets += 1
+                    end = max(end, packet.pts + (packet.duration or step))
                 for frame in packet.decode():
                     pts = last + step if frame.pts is None else frame.pts
-                    if first is None:
-                        first = last = pts
-                    else:  # some files repeat a time, which encoders refuse
-                        last = max(pts, last + 1)
-                    pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                    yield Image.fromarray(np.ascontiguousarray(pixels)), last
+                    # Some files repeat a time, which encoders refuse
+                    last = pts if first is None else max(pts, last + 1)
+                    first = last if first is None else first
+                    image = self._upright(frame)
+                    if image.size != (size := size or image.size):
+                        raise ClipError(self._changes_size(size, image.size, last))
+                    yield image, last
         except self.av.FFmpegError as error:
             raise ClipError(f"{self.path}: is damaged ({error.strerror or error}).") from error
         if first is None:
             raise ClipError(f"{self.path}: no frame of it can be decoded.")
-        seconds = float((last + step - first) * self.time_base)
+        self._check_end(first, max(end, last + 1), packets)
+        self.end = self._end_of_last(first, last, step)
+
+    def _upright(self, frame) -> Image.Image:
+        self.turn = round(frame.rotation / 90)
+        range_ = _FULL_RANGE if frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj") else None
+        frame = frame.reformat(format="rgb24", src_color_range=range_, dst_color_range=_FULL_RANGE)
+        return Image.fromarray(np.ascontiguousarray(np.rot90(frame.to_ndarray(), self.turn)))
+
+    def _changes_size(self, size: tuple[int, int], other: tuple[int, int], pts: int) -> str:
+        (width, height), (other_width, other_height) = size, other
+        return (
+            f"{self.path}: its frames change from {width} x {height} to {other_width} x {other_height} after "
+            f"{float(pts * self.time_base):.1f} seconds. Cut it there to have both."
+        )
+
+    def _check_end(self, first: int, end: int, packets: int) -> None:
+        if self.stream.frames and packets >= self.stream.frames:  # all are there, the last of them held for long
+            return
+        seconds = float((end - first) * self.time_base)
         if self.seconds and seconds < self.seconds - _SLACK:
             raise ClipError(f"{self.path}: is damaged: it ends after {seconds:.1f} of {self.seconds:.1f} seconds.")
+
+    def _end_of_last(self, first: int, last: int, step: int) -> int:
+        """Until when the last frame is shown: as the header says, if that can be."""
+        start = self.stream.start_time if self.stream.start_time is not None else first
+        end = start + round(self.seconds / self.time_base) if self.seconds else last + step
+        return end if end > last else last + step
 
     def close(self) -> None:
         self.container.close()
@@ -114,17 +155,22 @@ class ClipWriter:
 
     def __init__(self, path: Path, clip: ClipReader, size: tuple[int, int]):
         self.av, self.clip, self.path = clip.av, clip, path
-        self.aside = path.with_name(f".{path.stem}.{os.getpid()}.writing.mp4")
+        self.aside = aside_path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.sound = None
+        self.held: Any = None  # the last packet
         with self._errors():
             self.container = self.av.open(str(self.aside), "w")  # writes nothing yet
-            self.stream = self.container.add_stream(ENCODER, rate=clip.rate, options={"crf": "18"})
+            # Without frames that wait for later ones: times of decoding would end before those of showing, and the file
+            self.stream = self.container.add_stream(ENCODER, rate=clip.rate, options={"crf": "18", "bf": "0"})
             self.stream.width, self.stream.height = (side + side % 2 for side in size)
             self.stream.pix_fmt = "yuv420p"
             context = self.stream.codec_context
             context.time_base = clip.time_base
             context.colorspace = context.color_primaries = context.color_trc = _BT709
+            context.color_range = _VIDEO_RANGE
+            if clip.pixel_aspect:
+                context.sample_aspect_ratio = clip.pixel_aspect
         if clip.sound is not None:
             try:
                 self.sound = self.container.add_stream_from_template(clip.sound)
@@ -152,7 +198,21 @@ class ClipWriter:
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         frame.pts, frame.time_base = pts, self.clip.time_base
         with self._errors():
-            self.container.mux(self.stream.encode(frame))
+            self._mux(self.stream.encode(frame))
+
+    def _mux(self, packets) -> None:
+        """Writes packets, each for as long as it is shown; holds one back, as that is not known before the next."""
+        for packet in packets:
+            if self.held is not None:
+                self.held.duration = packet.pts - self.held.pts
+                self.container.mux(self.held)
+            self.held = packet
+
+    def _end(self) -> None:
+        if self.held is not None:
+            end = self.clip.end or self.held.pts + round(1 / (self.clip.rate * self.clip.time_base))
+            self.held.duration = max(1, end - self.held.pts)
+            self.container.mux(self.held)
 
     def write_sound(self, packet) -> None:
         """Appends a packet of the clip's sound, unless MP4 cannot hold it."""
@@ -165,7 +225,8 @@ class ClipWriter:
         """Ends the file and gives it a name, which may be another than planned."""
         try:
             with self._errors():
-                self.container.mux(self.stream.encode(None))
+                self._mux(self.stream.encode(None))
+                self._end()
                 self.container.close()
             os.replace(self.aside, path)
         finally:

@@ -173,7 +173,7 @@ def _ended(content: bytes, error: OSError) -> Image.Image:
         raise error
     pictures = []
     for appendix in (b"", b"\x55" * 64, b"\xaa" * 64):
-        picture = Image.open(io.BytesIO(content + appendix + _END_OF_JPEG))
+        picture = Image.open(io.BytesIO(content.rstrip(b"\xff") + appendix + _END_OF_JPEG))
         picture.load()
         pictures.append(picture)
     if any(picture.tobytes() != pictures[0].tobytes() for picture in pictures):
