@@ -100,3 +100,104 @@ def test_outputs_never_overwrite_inputs(tree):
     root = tree("in/a.png")
     with pytest.raises(ValueError, match=r"a\.png: is an input"):
         plan_jobs([root / "in" / "a.png"], root / "in", ["saliency"])
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_files_are_compared_and_not_their_names(tree, kind):
+    root = tree("in/a.png")
+    if kind == "symbolic":
+        (root / "link").symlink_to(root / "in")
+        output = root / "link"
+    else:
+        output = root / "out"
+        output.mkdir()
+        (output / "a.png").hardlink_to(root / "in" / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: is an input"):
+        plan_jobs([root / "in" / "a.png"], output, ["saliency"])
+
+
+def test_what_a_broken_clip_would_leave_overwrites_nothing(tree):
+    root = tree("in/a.mp4", "in/a_partial.mp4")
+    clips = [root / "in" / "a.mp4", root / "in" / "a_partial.mp4"]
+    with pytest.raises(ValueError, match=r"a_partial\.mp4: is an input|a\.mp4: is an input"):
+        plan_jobs(clips, root / "in", ["mask"])
+    (root / "in" / "a.mp4").rename(root / "a.mp4")
+    with pytest.raises(ValueError, match=r"a_partial\.mp4: is an input"):
+        plan_jobs([root / "a.mp4", root / "in" / "a_partial.mp4"], root / "in", ["mask"])
+
+
+@pytest.mark.parametrize("spelling", ["link", "in/../in", "in/sub/.."])
+def test_own_output_is_no_input_whatever_its_name(tree, spelling):
+    root = tree("in/a.jpg", "in/out/a.png", "in/sub/b.jpg")
+    (root / "link").symlink_to(root / "in")
+    plan = plan_jobs([root / spelling], root / "in" / "out", ["saliency"])
+    assert [job.source.name for job in plan.jobs] == ["a.jpg", "b.jpg"]
+    with pytest.raises(ValueError, match="also the output folder"):
+        plan_jobs([root / spelling], root / "in", ["saliency"])
+
+
+def test_output_may_be_above_the_inputs(tree, monkeypatch):
+    root = tree("in/a.jpg", "in/sub/b.jpg")
+    monkeypatch.chdir(root)
+    for output in (".", root, root.parent):
+        plan = plan_jobs(["in"], output, ["mask"])
+        assert written(plan, Path(output).absolute()) == ["a.png", "sub/b.png"]
+
+
+def test_a_pattern_that_matches_the_output_does_not_mean_it(tree, monkeypatch):
+    root = tree("a.jpg", "sub/b.jpg", "out/a.png")
+    monkeypatch.chdir(root)
+    plan = plan_jobs(["*"], "out", ["mask"])
+    assert [job.source.name for job in plan.jobs] == ["a.jpg", "b.jpg"]
+
+
+def test_hidden_folders_are_left_alone_but_where_they_are_named(tree):
+    root = tree("in/a.jpg", "in/.thumbnails/a.jpg", "in/.git/x/b.png")
+    assert written(plan_jobs([root / "in"], root / "out", ["mask"]), root / "out") == ["a.png"]
+    assert written(plan_jobs([root / "in" / ".git"], root / "out", ["mask"]), root / "out") == ["x/b.png"]
+
+
+def test_linked_folders_are_followed_once(tree):
+    root = tree("in/a.jpg", "in/sub/b.jpg", "elsewhere/c.jpg", "elsewhere/deep/d.jpg")
+    (root / "in" / "0loop").symlink_to(root / "in")
+    (root / "in" / "1itself").symlink_to(root / "in" / "1itself")
+    (root / "in" / "2sub").symlink_to(root / "in" / "sub")
+    (root / "in" / "3more").symlink_to(root / "elsewhere")
+    (root / "in" / "4again").symlink_to(root / "elsewhere")
+    (root / "elsewhere" / "back").symlink_to(root / "in")
+    plan = plan_jobs([root / "in"], root / "out", ["mask"])
+    assert written(plan, root / "out") == ["3more/c.png", "3more/deep/d.png", "a.png", "sub/b.png"]
+    assert plan.notes == ["Passed over: 4 links to folders that are searched anyway."]
+
+
+def test_what_is_passed_over_is_told(tree):
+    root = tree("in/a.jpg", "in/b.HEIC", "in/c.nef", "in/d.mp4", "in/sub/e.mov", "in/sub/f.txt")
+    plan = plan_jobs([root / "in", root / "in" / "d.mp4"], root / "out", ["mask"])
+    assert written(plan, root / "out") == ["a.png", "d.mp4"]
+    assert len(plan.notes) == 2
+    assert plan.notes[0].startswith("Passed over: 2 of kinds that Pillow cannot read here (.heic, .nef)")
+    assert plan.notes[1].startswith("Passed over: 1 clips in folders; name them")
+    with pytest.raises(FileNotFoundError, match=r"no images found\. Passed over: 1 clips"):
+        plan_jobs([root / "in" / "sub"], root / "out", ["mask"])
+
+
+@pytest.mark.parametrize("output", ["file", "file/deeper/out"])
+def test_an_output_that_is_a_file_is_told_at_once(tree, output):
+    root = tree("in/a.png")
+    (root / "file").touch()
+    with pytest.raises(NotADirectoryError, match=r"file is a file"):
+        plan_jobs([root / "in"], root / output, ["mask"])
+
+
+def test_an_output_that_cannot_be_written_is_told_at_once(tree, monkeypatch):
+    root = tree("in/a.png")
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != root)  # a superuser may write anywhere
+    with pytest.raises(PermissionError, match=r"cannot be written in"):
+        plan_jobs([root / "in"], root / "out", ["mask"])
+
+
+def test_names_too_long_are_told_at_once(tree):
+    root = tree(f"in/{'n' * 250}.jpg")
+    assert len(plan_jobs([root / "in"], root / "out", ["mask"]).jobs) == 1
+    with pytest.raises(ValueError, match="too long"):
+        plan_jobs([root / "in"], root / "out", ["mask", "saliency"])

@@ -181,3 +181,130 @@ def test_as_a_module(model, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "1 photos done" in done.stdout and (tmp_path / "out" / "a.png").exists()
+
+
+def test_a_long_name(predict, tmp_path):
+    for letter in ("n", "é"):
+        name = letter * (240 // len(letter.encode()))
+        photo().save(tmp_path / f"{name}.jpg")
+        assert predict(tmp_path / f"{name}.jpg", "--save", "mask", "cutout") == 0
+        assert (tmp_path / "out" / f"{name}_mask.png").exists()
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_link_to_the_photos_folder_as_output(predict, tmp_path, capsys):
+    (tmp_path / "r").mkdir()
+    photo().save(tmp_path / "r" / "q.png")
+    (tmp_path / "link").symlink_to(tmp_path / "r")
+    before = (tmp_path / "r" / "q.png").read_bytes()
+    assert predict(tmp_path / "r" / "q.png", "--overwrite", output="link") == 1
+    assert (tmp_path / "r" / "q.png").read_bytes() == before
+    assert "q.png: is an input" in capsys.readouterr().err
+
+
+def test_outputs_in_a_linked_folder_are_no_inputs(predict, tmp_path, capsys):
+    (tmp_path / "p").mkdir()
+    photo().save(tmp_path / "p" / "a.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "p")
+    for _ in range(2):
+        assert predict(tmp_path / "link", "--overwrite", output="p/out") == 0
+        assert "1 photos done" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "p" / "out").iterdir()] == ["a.png"]
+
+
+def test_a_photo_of_the_same_stem_in_a_later_run_is_told(predict, tmp_path, capsys):
+    photo().save(tmp_path / "a.jpg")
+    photo(30, 40).save(tmp_path / "a.png")
+    assert predict(tmp_path / "a.jpg") == 0
+    capsys.readouterr()
+    assert predict(tmp_path / "a.jpg") == 0
+    assert "a.jpg" not in capsys.readouterr().err
+    assert predict(tmp_path / "a.png") == 0
+    assert f"{tmp_path / 'out' / 'a.png'}: was made of a.jpg, not of a.png, and is kept" in capsys.readouterr().err
+    assert Image.open(tmp_path / "out" / "a.png").size == (40, 30)
+
+
+@pytest.mark.parametrize("save", ["cutout", "saliency"])
+def test_backgrounds_of_photos(predict, tmp_path, save):
+    photo().save(tmp_path / "a.png")
+    Image.new("RGB", (64, 64), (0, 200, 0)).save(tmp_path / "ground.png")
+    assert predict(tmp_path / "a.png", "--save", save) == 0
+    plain = np.asarray(Image.open(tmp_path / "out" / "a.png")).astype(float)
+    for background, color in (("white", 255), (tmp_path / "ground.png", (0, 200, 0)), ("#102030", (16, 32, 48))):
+        assert predict(tmp_path / "a.png", "--save", save, "--background", background, "--overwrite") == 0
+        made = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+        if save == "saliency":
+            assert np.array_equal(made, plain)
+            continue
+        opacity = plain[..., 3:] / 255
+        assert np.abs(made - (plain[..., :3] * opacity + np.array(color) * (1 - opacity))).max() <= 1
+
+
+def test_a_bad_background_is_told_before_anything_is_done(predict, tmp_path, capsys):
+    photo().save(tmp_path / "a.png")
+    assert predict(tmp_path / "a.png", "--save", "cutout", "--background", "nothing.png") == 1
+    assert "nothing.png: is neither a colour" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_transparent_photos_keep_their_colors_and_transparency(predict, tmp_path):
+    image = photo(mode="RGBA")
+    image.putalpha(100)
+    image.save(tmp_path / "a.png")
+    assert predict(tmp_path / "a.png", "--save", "cutout", "saliency", "overlay", "side_by_side") == 0
+    cutout, saliency = (np.asarray(Image.open(tmp_path / "out" / f"a_{k}.png")) for k in ("cutout", "saliency"))
+    assert np.array_equal(cutout[..., :3], np.asarray(image)[..., :3])
+    assert np.abs(cutout[..., 3] - saliency * (100 / 255)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "mode, space, kept", [("RGB", b"RGB ", True), ("RGBA", b"RGB ", True), ("CMYK", b"CMYK", False)]
+)
+def test_results_carry_a_profile_that_fits_them(predict, tmp_path, mode, space, kept):
+    profile = bytes(16) + space + bytes(108)
+    name = "a.jpg" if mode == "CMYK" else "a.png"
+    image = photo(mode=mode)
+    if mode == "RGBA":
+        image.putalpha(200)
+    image.save(tmp_path / name, icc_profile=profile)
+    kinds = ["saliency", "mask", "cutout", "overlay", "side_by_side"]
+    assert predict(tmp_path / name, "--save", *kinds) == 0
+    profiles = {kind: Image.open(tmp_path / "out" / f"a_{kind}.png").info.get("icc_profile") for kind in kinds}
+    assert profiles == {kind: profile if kept and kind not in ("saliency", "mask") else None for kind in kinds}
+    assert predict(tmp_path / name, "--save", "cutout", "--background", "red", output="red") == 0
+    assert Image.open(tmp_path / "red" / "a.png").info.get("icc_profile") == (profile if kept else None)
+
+
+def test_outputs_do_not_replace_auxiliary_maps(tmp_path):
+    from hf_usod.inference.jobs import check_untouched, plan_jobs
+
+    for folder in ("RGB", "T"):
+        (tmp_path / folder).mkdir()
+        photo().save(tmp_path / folder / "a.png")
+    plan = plan_jobs([tmp_path / "RGB"], tmp_path / "T", ["saliency"])
+    with pytest.raises(ValueError, match=r"a\.png: is an auxiliary map"):
+        check_untouched(plan.jobs, [tmp_path / "T" / "a.png"], "an auxiliary map")
+
+
+def test_an_interruption_says_what_is_kept(predict, tmp_path, monkeypatch, capsys):
+    from hf_usod import SalientObjectDetectionPipeline
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(6):
+        photo(30 + index).save(folder / f"{index}.png")
+    call, calls = SalientObjectDetectionPipeline.__call__, []
+
+    def interrupted(self, inputs, **options):
+        calls.append(inputs)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return call(self, inputs, **options)
+
+    monkeypatch.setattr(SalientObjectDetectionPipeline, "__call__", interrupted)
+    assert predict(folder, "--batch_size", 2) == 130
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "stopped. " in message and f"photos done and kept in {tmp_path / 'out'}" in message
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names and names <= {f"{index}.png" for index in range(4)}
+    assert all(Image.open(tmp_path / "out" / name).size[1] == 30 for name in names)

@@ -382,3 +382,94 @@ def test_neighbours():
     assert list(_with_neighbours("abc")) == [("a", "b", False), ("b", "c", False), ("c", "b", True)]
     assert list(_with_neighbours("a")) == [("a", None, True)]
     assert list(_with_neighbours("")) == []
+
+
+def length(path):
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return float(stream.duration * stream.time_base), container.duration / av.time_base
+
+
+def test_a_last_frame_that_is_held_is_no_damage(predict, tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", 6)
+    held = tmp_path / "hold.mp4"
+    with av.open(str(clip)) as source, av.open(str(held), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        last = max(packet.dts for packet in packets)
+        for packet in packets:
+            if packet.dts == last:
+                packet.duration = round(4 / packet.time_base)
+            packet.stream = stream
+            target.mux(packet)
+    assert predict(held) == 0
+    assert length(tmp_path / "out" / "hold.mp4") == pytest.approx(length(held), abs=0.1)
+    assert length(held)[1] > 4
+
+
+def test_clips_of_uneven_times_are_as_long_as_they_were(predict, tmp_path):
+    times = [0, 40, 80, 600, 640, 680, 1800, 1840, 3600, 3640, 3680, 7200]
+    clip = write_clip(tmp_path / "clip.mkv", 12, times=times)
+    assert predict(clip) == 0
+    with av.open(str(clip)) as container:
+        expected = container.duration / av.time_base
+    assert length(tmp_path / "out" / "clip.mp4") == pytest.approx((expected, expected), abs=0.05)
+    assert read_clip(tmp_path / "out" / "clip.mp4")[1] == pytest.approx([time / 1200 for time in times], abs=1e-3)
+
+
+def test_a_change_of_size_is_named_and_the_next_clip_done(predict, tmp_path, capsys):
+    parts = [write_clip(tmp_path / f"{index}.h264", 6, size=size) for index, size in enumerate((SIZE, SIZE[::-1]))]
+    sizes = tmp_path / "sizes.mkv"
+    (tmp_path / "joined.h264").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with av.open(str(tmp_path / "joined.h264")) as source, av.open(str(sizes), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for index, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            packet.pts = packet.dts = round(index / 12 / packet.time_base)
+            packet.stream = stream
+            target.mux(packet)
+    good = write_clip(tmp_path / "good.mp4", 3)
+    assert predict(sizes, good) == 1
+    errors = capsys.readouterr().err
+    assert f"{sizes}: its frames change from 96 x 64 to 64 x 96" in errors and "sizes_partial.mp4" in errors
+    made, _ = read_clip(tmp_path / "out" / "sizes_partial.mp4")
+    assert len(made) == 6 and made[0].shape == (64, 96, 3)
+    assert len(read_clip(tmp_path / "out" / "good.mp4")[0]) == 3
+
+
+def test_the_shape_of_pixels_and_the_start_are_kept(predict, tmp_path):
+    clip = tmp_path / "wide.mp4"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for index, pixels in enumerate(pictures(6)):
+            frame = av.VideoFrame.from_ndarray(pixels)
+            frame.pts, frame.time_base = index + 12, Fraction(1, 12)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert predict(clip, "--save", "overlay") == 0
+    with av.open(str(tmp_path / "out" / "wide.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+    assert read_clip(tmp_path / "out" / "wide.mp4")[1] == pytest.approx(read_clip(clip)[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_range_of_brightness_is_applied(predict, tmp_path, full):
+    """Levels 16 and 235 are black and white in one range, and grays in the other."""
+    clip = tmp_path / "range.mp4"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", rate=12, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuvj420p" if full else "yuv420p"
+        stream.codec_context.color_range = 2 if full else 1
+        for index in range(3):
+            luma = np.full((SIZE[1] * 3 // 2, SIZE[0]), 128, np.uint8)
+            luma[: SIZE[1], : SIZE[0] // 2] = 16
+            luma[: SIZE[1], SIZE[0] // 2 :] = 235
+            frame = av.VideoFrame.from_ndarray(luma, format=stream.pix_fmt)
+            frame.pts, frame.time_base, frame.color_range = index, Fraction(1, 12), 2 if full else 1
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert predict(clip, "--save", "side_by_side") == 0
+    (made, *_), _ = read_clip(tmp_path / "out" / "range.mp4")
+    dark, bright = made[:, 10:30].mean(), made[:, 60:80].mean()
+    assert (dark, bright) == pytest.approx((16, 235) if full else (0, 255), abs=4)

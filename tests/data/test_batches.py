@@ -1,0 +1,159 @@
+"""Reading ahead, running and writing behind: order, faults, memory, and a clean stop."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from PIL import Image
+
+from hf_usod.data.batches import BYTES_A_PIXEL, Done, picture_bytes, through
+from hf_usod.errors import DataError
+
+
+def square(items, inputs):
+    return [number * number for number in inputs]
+
+
+def outcomes(results):
+    return [(each.item, each.result if isinstance(each, Done) else (str(each.error), each.writing)) for each in results]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
+@pytest.mark.parametrize("pool", [None, 1, 4])
+def test_order_is_kept_whatever_takes_long(batch_size, pool):
+    def read(number):
+        time.sleep(0.002 * (number % 3))
+        return number
+
+    def write(number, result):
+        time.sleep(0.002 * (number % 4))
+        return -result
+
+    with ThreadPoolExecutor(pool or 1) as writers:
+        results = through(
+            range(13), read, square, write, batch_size=batch_size, writers=writers if pool else None, behind=5
+        )
+        assert outcomes(results) == [(number, -number * number) for number in range(13)]
+
+
+def test_batches_are_of_successive_items():
+    batches = []
+
+    def run(items, inputs):
+        batches.append(items)
+        return inputs
+
+    list(through("abcdefgh", str, run, batch_size=3))
+    assert batches == [["a", "b", "c"], ["d", "e", "f"], ["g", "h"]]
+
+
+@pytest.mark.parametrize("fault", [OSError, ValueError, DataError])
+def test_faults_are_values_in_their_place(fault):
+    def read(number):
+        if number in (0, 4, 5):
+            raise fault(f"read {number}")
+        return number
+
+    def write(number, result):
+        if number == 2:
+            raise fault("write 2")
+        return result
+
+    expected = {0: ("read 0", False), 1: 1, 2: ("write 2", True), 3: 9, 4: ("read 4", False), 5: ("read 5", False)}
+    for size in (1, 2, 6):
+        assert outcomes(through(range(6), read, square, write, batch_size=size)) == list(expected.items())
+
+
+def test_a_link_may_hold_results_back_and_replace_them():
+    def link(stream):
+        held = list(stream)  # more than memory is thought to hold
+        return ((item, result + 100) for item, result in held)
+
+    def read(number):
+        if number == 3:
+            raise ValueError("bad")
+        return number
+
+    made = through(range(6), read, square, lambda _, r: r, batch_size=2, link=link, cost=lambda _: 10, max_bytes=20)
+    assert outcomes(made) == [(0, 100), (1, 101), (2, 104), (3, ("bad", False)), (4, 116), (5, 125)]
+
+
+@pytest.mark.parametrize("write_seconds", [0, 0.01])
+def test_memory_is_bounded_by_what_items_take(write_seconds):
+    held, most, lock = 0, 0, threading.Lock()
+
+    def take(number):
+        nonlocal held, most
+        with lock:
+            held += number
+            most = max(most, held)
+        return number
+
+    def write(number, result):
+        nonlocal held
+        time.sleep(write_seconds)
+        with lock:
+            held -= number
+        return result
+
+    sizes = [30, 60, 50, 10, 10, 10, 250, 20, 90, 90, 5, 5]
+    made = through(sizes, take, square, write, batch_size=4, cost=lambda size: size, max_bytes=100)
+    assert [each.item for each in made] == sizes
+    assert most == 250  # which is more than there should be, and went alone
+
+
+def test_what_is_read_ahead_is_no_more_than_a_batch():
+    taken = []
+
+    def items():
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = through(items(), int, square, batch_size=4)
+    next(results)
+    assert len(taken) <= 9
+    results.close()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interruption_finishes_what_was_begun_and_drops_the_rest(error):
+    begun, finished = [], []
+
+    def run(items, inputs):
+        if 6 in items:
+            raise error
+        return inputs
+
+    def write(number, result):
+        begun.append(number)
+        time.sleep(0.02)
+        finished.append(number)
+
+    threads = threading.active_count()
+    with pytest.raises(error):
+        list(through(range(100), int, run, write, batch_size=2))
+    assert begun and set(begun) == set(finished) <= set(range(6))
+    assert threading.active_count() == threads
+
+
+def test_a_consumer_that_leaves_ends_it():
+    finished = []
+    results = through(range(100), int, square, lambda number, _: finished.append(number), batch_size=2)
+    next(results)
+    threads = threading.active_count()
+    results.close()
+    assert len(finished) < 20 and threading.active_count() <= threads
+
+
+def test_results_and_items_must_match():
+    with pytest.raises(ValueError, match="shorter"):
+        list(through(range(4), int, lambda items, inputs: inputs[:1], batch_size=2))
+
+
+def test_the_bytes_of_a_picture_are_told_by_its_header(tmp_path):
+    Image.new("L", (40, 30)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no image")
+    assert picture_bytes(tmp_path / "a.png") == 40 * 30 * BYTES_A_PIXEL
+    assert picture_bytes(tmp_path / "b.png") == picture_bytes(tmp_path / "none.png") == 0
