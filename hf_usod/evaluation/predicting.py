@@ -106,7 +106,7 @@ def _read(with_aux: bool, sample: EvaluationSample) -> tuple[Image.Image, Image.
 
 
 def _run(
-    model: torch.nn.Module, processor: UsodImageProcessor, samples: list[EvaluationSample], inputs: list
+    model: PreTrainedModel, processor: UsodImageProcessor, samples: list[EvaluationSample], inputs: list
 ) -> list[torch.Tensor]:
     images, maps, sizes = zip(*inputs, strict=True)
     extra: dict[str, list] = {} if all(aux is None for aux in maps) else {"aux_images": list(maps)}

@@ -176,7 +176,8 @@ def predict(
     if rendering.temporal:
         photos = _whole_sequences(plan.jobs, photos)
     try:
-        _predict_photos(_Photos(detect, rendering, read_map, aux.kind, batch_size), photos, progress, report)
+        kind = "flow" if aux.flow and read_map and detect.model.config.modality_informed else aux.kind
+        _predict_photos(_Photos(detect, rendering, read_map, kind, batch_size), photos, progress, report)
         for job in jobs:
             if job.is_clip:
                 _predict_clip(detect, job, rendering, batch_size, progress, report)

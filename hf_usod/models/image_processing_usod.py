@@ -19,7 +19,6 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 
 from .configuration_usod import AUX_KINDS
-
 from .reading_usod import as_hwc, is_local, open_image, read_image, to_rgb, to_uint8, upright
 
 AUX_PROPORTION_TOLERANCE = 0.05
