@@ -52,7 +52,7 @@ from hf_usod.training.stage import StepOutput
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "space" / "examples"
 SIDES = ("ours", "plain")
-PARTS = ("backbone", "decoder", "pcl_sd", "btm", "sc", "backward", "optimiser")
+PARTS = ("backbone", "decoder", "pcl_sd", "btm", "sc", "backward", "optimizer")
 EPOCH = 10  # of 20: the middle of a training
 TOLERANCE = 1e-3  # relative, between the losses of the two sides in fp32
 
@@ -104,11 +104,11 @@ def plain_btm(saliency: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     eroded = -F.max_pool2d(-foreground, 5, stride=1, padding=2)
     outline = (dilated - eroded).flatten(1)  # (B, pixels)
 
-    def neighbours(maps: torch.Tensor) -> torch.Tensor:  # (B, C, 121, pixels)
+    def neighbors(maps: torch.Tensor) -> torch.Tensor:  # (B, C, 121, pixels)
         return F.unfold(maps, 11, padding=5).unflatten(1, (maps.shape[1], 121))
 
-    texture = (images.flatten(2)[:, :, None] - neighbours(images)).square().sum(dim=1)
-    difference = (saliency.flatten(2)[:, :, None] - neighbours(saliency)).abs().squeeze(1)
+    texture = (images.flatten(2)[:, :, None] - neighbors(images)).square().sum(dim=1)
+    difference = (saliency.flatten(2)[:, :, None] - neighbors(saliency)).abs().squeeze(1)
     return (outline[:, None] * torch.exp(-200 * texture) * difference).sum() / outline.sum()
 
 
@@ -122,7 +122,7 @@ class PlainStage:
 
     def __init__(self, args: CueExtractorArguments, image_processor: UsodImageProcessor, watch: Stopwatch):
         self.args = args
-        self.image_processor = image_processor  # the same normalisation of textures on both sides
+        self.image_processor = image_processor  # the same normalization of textures on both sides
         self.pcl_sd = watch.timed("pcl_sd", plain_pcl_sd)
         self.btm = watch.timed("btm", plain_btm)
         self.consistency = watch.timed("sc", plain_consistency)
@@ -222,7 +222,7 @@ def measure(
                 output = stage.step(trained, batch, EPOCH, step)
                 with watch.part("backward"):
                     accelerator.backward(output.loss)
-                with watch.part("optimiser"):
+                with watch.part("optimizer"):
                     optimizer.step()
                     optimizer.zero_grad()
             rounds[-1].append(dict(watch.seconds))

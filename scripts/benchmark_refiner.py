@@ -2,7 +2,7 @@
 
     python scripts/benchmark_refiner.py
 
-The transcription keeps a copy of the image and of every map for each of the 32 neighbours. Each side runs in a process
+The transcription keeps a copy of the image and of every map for each of the 32 neighbors. Each side runs in a process
 of its own, so that its peak memory is its own; the fastest of the repetitions counts.
 """
 
@@ -24,7 +24,7 @@ from hf_usod.labels import PixelRefiner
 
 PHOTO = Path(__file__).resolve().parents[1] / "space" / "examples" / "chelsea.jpg"
 DILATIONS = (1, 2, 4, 8)
-NEIGHBOURS = [(y, x) for y in (0, 1, 2) for x in (0, 1, 2) if (y, x) != (1, 1)]
+NEIGHBORS = [(y, x) for y in (0, 1, 2) for x in (0, 1, 2) if (y, x) != (1, 1)]
 TOLERANCE = 1e-4
 
 
@@ -34,13 +34,13 @@ class Measurement(NamedTuple):
     refined: list[float]  # a part of the result
 
 
-def plain_neighbours(maps: torch.Tensor) -> torch.Tensor:
+def plain_neighbors(maps: torch.Tensor) -> torch.Tensor:
     """`(B, C, 32, H, W)`."""
     channels = maps.shape[1]
     found = []
     for dilation in DILATIONS:
         padded = F.pad(maps, (dilation,) * 4, mode="replicate")
-        for y, x in NEIGHBOURS:
+        for y, x in NEIGHBORS:
             kernel = torch.zeros(channels, 1, 3, 3)
             kernel[:, 0, y, x] = 1
             found.append(F.conv2d(padded, kernel, dilation=dilation, groups=channels))
@@ -49,16 +49,16 @@ def plain_neighbours(maps: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def plain_refiner(images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
-    neighbours = plain_neighbours(images)
-    distance = (images[:, :, None] - neighbours).abs()
-    affinity = -((distance / (neighbours.std(dim=2, keepdim=True) + 1e-8) / 0.3) ** 2)
+    neighbors = plain_neighbors(images)
+    distance = (images[:, :, None] - neighbors).abs()
+    affinity = -((distance / (neighbors.std(dim=2, keepdim=True) + 1e-8) / 0.3) ** 2)
     affinity = affinity.mean(dim=1, keepdim=True)
-    offsets = torch.tensor([(d * (y - 1), d * (x - 1)) for d in DILATIONS for y, x in NEIGHBOURS]).float()
+    offsets = torch.tensor([(d * (y - 1), d * (x - 1)) for d in DILATIONS for y, x in NEIGHBORS]).float()
     position = offsets.square().sum(dim=1).sqrt()
     position = -((position / (position.std() + 1e-8) / 0.3) ** 2)
     weights = affinity.softmax(dim=2) + 0.01 * position.softmax(dim=0).view(1, 1, -1, 1, 1)
     for _ in range(6):
-        saliency = (plain_neighbours(saliency) * weights).sum(dim=2)
+        saliency = (plain_neighbors(saliency) * weights).sum(dim=2)
     return saliency
 
 

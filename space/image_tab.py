@@ -26,13 +26,13 @@ def examples() -> list[list[str | None]]:
     return [[_find("examples", name), _find("examples_depth", name)] for name in _PHOTOS]
 
 
-def _pictures(photo: Image.Image, saliency: Image.Image, stem: str, threshold, edge, transparent, colour) -> tuple:
+def _pictures(photo: Image.Image, saliency: Image.Image, stem: str, threshold, edge, transparent, color) -> tuple:
     """Writes what depends on the sliders: (before and after, cutout, mask)."""
     folder = result_folder()
     try:
-        cutout = cut_photo(photo, saliency, threshold, edge, None if transparent else colour)
+        cutout = cut_photo(photo, saliency, threshold, edge, None if transparent else color)
     except ValueError as error:
-        raise gr.Error(f"{colour} is no colour. Give it as #rrggbb.") from error
+        raise gr.Error(f"{color} is no color. Give it as #rrggbb.") from error
     before, after = folder / f"{stem}_before.jpg", folder / f"{stem}_after.jpg"
     shrink(to_rgb(photo)).save(before, quality=_QUALITY)
     on_checkerboard(shrink(cutout)).save(after, quality=_QUALITY)
@@ -54,12 +54,12 @@ def make_predict(engine: Engine):
         threshold=0.5,
         edge=SOFT,
         transparent=True,
-        colour="#ffffff",
+        color="#ffffff",
     ):
         """Cuts the salient objects out of a photo.
 
         `aux` is a depth or thermal map for models that take one. Returns before and after, the cutout (PNG, RGBA, or
-        RGB over `colour` if not `transparent`), the mask and the saliency map, all but the first at the photo's size.
+        RGB over `color` if not `transparent`), the mask and the saliency map, all but the first at the photo's size.
         """
         if photo is None:
             return None, None, None, None, None
@@ -72,7 +72,7 @@ def make_predict(engine: Engine):
         given = image if aux_image is None else {"image": image, "aux": aux_image}
         saliency = detect(given, outputs=["saliency"])["saliency"]
         stem = Path(photo).stem
-        pictures = _pictures(image, saliency, stem, threshold, edge, transparent, colour)
+        pictures = _pictures(image, saliency, stem, threshold, edge, transparent, color)
         kept = result_folder() / f"{stem}_saliency.png"
         saliency.save(kept)
         return {"photo": photo, "saliency": str(kept)}, *pictures, str(kept)
@@ -80,7 +80,7 @@ def make_predict(engine: Engine):
     return predict
 
 
-def render(state, threshold, edge, transparent, colour):
+def render(state, threshold, edge, transparent, color):
     """The last photo of this session again, with another threshold, edge or background; no model runs."""
     if not state:
         return None, None, None
@@ -90,7 +90,7 @@ def render(state, threshold, edge, transparent, colour):
         photo = read_photo(state["photo"])
     except FileNotFoundError as error:
         raise gr.Error("This photo has been removed, as all are after an hour. Upload it again.") from error
-    return _pictures(photo, saliency, Path(state["photo"]).stem, threshold, edge, transparent, colour)
+    return _pictures(photo, saliency, Path(state["photo"]).stem, threshold, edge, transparent, color)
 
 
 def choose_model(engine: Engine):
@@ -190,12 +190,12 @@ def build(engine: Engine) -> None:
                     transparent = gr.Checkbox(
                         True, label="Transparent background", container=False, min_width=200, elem_id="transparent"
                     )
-                colour = gr.ColorPicker("#ffffff", label="Background", visible=False, elem_id="colour")
+                color = gr.ColorPicker("#ffffff", label="Background", visible=False, elem_id="color")
             for_programs = gr.Button(visible=False)
 
     by_path(photo)
     by_path(aux)
-    look = [threshold, edge, transparent, colour]
+    look = [threshold, edge, transparent, color]
     inputs, pictures, downloads = [photo, aux, model, adapter, *look], [slider, cutout, mask], [get_cutout, get_mask]
     outputs = [state, *pictures, saliency]
     heavy = {"concurrency_id": "predict", "concurrency_limit": 4}
@@ -219,7 +219,7 @@ def build(engine: Engine) -> None:
     for chosen in (aux.input, adapter.input, model_chosen.then):
         chosen(predict_shown, inputs, [*outputs, *downloads], **heavy, **on_screen)
     gr.on(
-        [threshold.input, edge.input, transparent.input, colour.input],
+        [threshold.input, edge.input, transparent.input, color.input],
         render_shown,
         [state, *look],
         [*pictures, *downloads],
@@ -229,7 +229,7 @@ def build(engine: Engine) -> None:
         api_visibility="private",
     )
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    transparent.change(lambda on: gr.ColorPicker(visible=not on), transparent, colour, **quick)
+    transparent.change(lambda on: gr.ColorPicker(visible=not on), transparent, color, **quick)
     model.change(lambda name: gr.Image(visible=engine.takes_aux(name)), model, aux, **quick)
     with holder:
         samples = gr.Examples(

@@ -18,27 +18,27 @@ def opacity(saliency: Image.Image, threshold: float, edge: str = SOFT) -> Image.
     return saliency if edge == SOFT else saliency.point(lambda level: 255 * (level > 255 * threshold))
 
 
-def css_colour(colour: str) -> str:
-    """`#rrggbb` of what a colour picker gives, which may be `rgba(12.5, 0, 255, 1)`."""
-    if colour.startswith("rgb"):
-        red, green, blue = (min(255, round(float(number))) for number in re.findall(r"[\d.]+", colour)[:3])
+def css_color(color: str) -> str:
+    """`#rrggbb` of what a color picker gives, which may be `rgba(12.5, 0, 255, 1)`."""
+    if color.startswith("rgb"):
+        red, green, blue = (min(255, round(float(number))) for number in re.findall(r"[\d.]+", color)[:3])
         return f"#{red:02x}{green:02x}{blue:02x}"
-    return colour
+    return color
 
 
 def cut_photo(
     photo: Image.Image, saliency: Image.Image, threshold: float, edge: str = SOFT, background: str | None = None
 ) -> Image.Image:
-    """The objects of a photo: RGBA, or RGB over a background colour.
+    """The objects of a photo: RGBA, or RGB over a background color.
 
     Raises:
-        ValueError: if `background` is no colour.
+        ValueError: if `background` is no color.
     """
     cutout = cut_out(photo, opacity(saliency, threshold, edge))
     if background is None:
         return cutout
-    ImageColor.getrgb(css_colour(background))  # on a server, no file's name is meant
-    return on_background(cutout, css_colour(background))
+    ImageColor.getrgb(css_color(background))  # on a server, no file's name is meant
+    return on_background(cutout, css_color(background))
 
 
 def shrink(image: Image.Image, side: int = DISPLAY_SIDE) -> Image.Image:

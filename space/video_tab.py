@@ -12,11 +12,11 @@ from hf_usod.inference import ClipError, Rendering, predict_clip
 from hf_usod.inference.jobs import partial_path
 from image_tab import choose_model
 from jobs import Jobs, Stopped
-from rendering import css_colour
+from rendering import css_color
 
 KINDS = [
-    ("Cutout on a colour", "cutout"),
-    ("Matte (grey)", "saliency"),
+    ("Cutout on a color", "cutout"),
+    ("Matte (gray)", "saliency"),
     ("Mask (black and white)", "mask"),
     ("Overlay", "overlay"),
     ("Side by side", "side_by_side"),
@@ -66,16 +66,16 @@ def make_predict_video(engine: Engine, jobs: Jobs):
         with jobs.running(request.session_hash) as stop:
             frames = _FrameDetector(detect, stop, total, progress)
             try:
-                colour = css_colour(background)
-                ImageColor.getrgb(colour)  # on a server, no file's name is meant
-                rendering = Rendering((kind,), threshold, colour)
+                color = css_color(background)
+                ImageColor.getrgb(color)  # on a server, no file's name is meant
+                rendering = Rendering((kind,), threshold, color)
                 report = predict_clip(frames, clip, {kind: output}, rendering, progress=False)
             except Stopped as stopped:
                 gr.Warning(str(stopped))
                 partial = partial_path(output)
                 return str(partial) if partial.exists() else None
             except (ClipError, ValueError) as error:
-                raise gr.Error(f"{Path(clip).name} cannot be read, or the background is no colour.") from error
+                raise gr.Error(f"{Path(clip).name} cannot be read, or the background is no color.") from error
         if report.problem:
             gr.Warning(f"The clip is damaged; this is what could be read, {report.frames} frames.")
         elif report.note:

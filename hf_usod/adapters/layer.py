@@ -18,7 +18,7 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
     T may be any module, of any inputs, and return any structure of tensors. It stays in evaluation mode, so that the
     running statistics of its batch norms never move; those of Ta are trained, and saved with it.
 
-    An adapter that was initialised to "zero" has a scalar s: T(F) + s Ta(F), s = 0 at first. Zero weights within Ta
+    An adapter that was initialized to "zero" has a scalar s: T(F) + s Ta(F), s = 0 at first. Zero weights within Ta
     would do no such thing: before a ReLU they get no gradient, ever. Here s gets one at the first step, as Ta starts as
     a copy of T, and Ta's weights get theirs from the second step on.
     """

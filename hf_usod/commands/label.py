@@ -9,7 +9,7 @@ from .common import model_options, not_negative, positive
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("label", parents=[model_options()], help="make pseudo-labels of unlabelled photos")
+    parser = commands.add_parser("label", parents=[model_options()], help="make pseudo-labels of unlabeled photos")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGES", help="folders of photos, photos, or quoted glob patterns"
     )
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     reports = [report] if alone else gather_object([report])
     failed = {photo: problem for part in reports for photo, problem in part.failed.items()}
     if state.is_main_process:
-        print(f"{sum(part.done for part in reports)} photos labelled, in {args.output}.")
+        print(f"{sum(part.done for part in reports)} photos labeled, in {args.output}.")
         if kept := sum(len(part.kept) for part in reports):
             print(f"{kept} labels existed and were kept; --overwrite replaces them.")
         for problem in [*plan.notes, *failed.values()]:

@@ -43,8 +43,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--threshold", type=unit_interval, default=0.5, help="of the mask (default: %(default)s)")
     parser.add_argument(
         "--background",
-        metavar="COLOUR",
-        help="behind cutouts, a colour or a picture's file (default: nothing; green in clips)",
+        metavar="COLOR",
+        help="behind cutouts, a color or a picture's file (default: nothing; green in clips)",
     )
     parser.add_argument("--batch_size", type=positive, default=4, help="images at a time (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")

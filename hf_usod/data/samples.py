@@ -1,4 +1,4 @@
-"""What training and labelling work on: images, each with its auxiliary map if it has one. No masks."""
+"""What training and labeling work on: images, each with its auxiliary map if it has one. No masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

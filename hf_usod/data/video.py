@@ -1,4 +1,4 @@
-"""Frames of videos: sequences in folders, and optical flow as colour images, the auxiliary input of a video's frames.
+"""Frames of videos: sequences in folders, and optical flow as color images, the auxiliary input of a video's frames.
 
 Needs OpenCV (extra `video`) for the flow.
 """
@@ -23,7 +23,7 @@ from .folders import VIDEO_SUFFIXES, list_images
 
 FRAMES_FOLDER = "JPEGImages"
 FLOW_SIDE = 480  # pixels; the models look at 320
-STILL = 1.0  # pixels: motion below it is shown paler, so that noise does not become colour
+STILL = 1.0  # pixels: motion below it is shown paler, so that noise does not become color
 _GRID = 8  # pixels between the points at which the camera's motion is estimated
 
 
@@ -106,8 +106,8 @@ def optical_flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     if min(frame.shape[:2]) < 16:
         return np.zeros((*frame.shape[:2], 2), np.float32)
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # one a call: it is not thread-safe
-    grey, other_grey = (cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY) for image in (frame, other))
-    return dis.calc(grey, other_grey, None)
+    gray, other_gray = (cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY) for image in (frame, other))
+    return dis.calc(gray, other_gray, None)
 
 
 def subtract_camera(flow: np.ndarray) -> np.ndarray:
@@ -130,18 +130,18 @@ def subtract_camera(flow: np.ndarray) -> np.ndarray:
     return flow - np.stack([(a - 1) * x + b * y + c, d * x + (e - 1) * y + f], axis=-1)
 
 
-def colour_flow(flow: np.ndarray) -> np.ndarray:
-    """Flow `(H, W, 2)` in pixels as an image `(H, W, 3)` uint8, on the Middlebury colour wheel (Baker et al., 2011).
+def color_flow(flow: np.ndarray) -> np.ndarray:
+    """Flow `(H, W, 2)` in pixels as an image `(H, W, 3)` uint8, on the Middlebury color wheel (Baker et al., 2011).
 
-    Direction is hue, magnitude saturation: what does not move is white. Each frame is normalised by the 99th percentile
+    Direction is hue, magnitude saturation: what does not move is white. Each frame is normalized by the 99th percentile
     of its magnitudes, or by `STILL` pixels if that is more.
     """
     magnitude = np.linalg.norm(flow, axis=-1, keepdims=True)
     top = max(float(np.percentile(magnitude, 99)), 1e-6)
     limited = flow * np.minimum(1, top / np.maximum(magnitude, 1e-6))
-    colours = flow_to_image(torch.from_numpy(limited.astype(np.float32)).permute(2, 0, 1)).permute(1, 2, 0).numpy()
-    # `flow_to_image` normalises by the largest magnitude; saturation is linear in it.
-    return (255 - (255.0 - colours) * min(1.0, top / STILL)).round().astype(np.uint8)
+    colors = flow_to_image(torch.from_numpy(limited.astype(np.float32)).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+    # `flow_to_image` normalizes by the largest magnitude; saturation is linear in it.
+    return (255 - (255.0 - colors) * min(1.0, top / STILL)).round().astype(np.uint8)
 
 
 def flow_image(frame: np.ndarray, other: np.ndarray, backwards: bool = False) -> np.ndarray:
@@ -152,16 +152,16 @@ def flow_image(frame: np.ndarray, other: np.ndarray, backwards: bool = False) ->
         backwards: `other` is the previous frame, as for the last one of a sequence: the motion is reversed.
 
     Returns:
-        `(H, W, 3)` uint8; see `colour_flow`.
+        `(H, W, 3)` uint8; see `color_flow`.
 
     Raises:
         ValueError, ModuleNotFoundError: see `optical_flow`.
     """
     flow = subtract_camera(optical_flow(frame, other))
-    return colour_flow(-flow if backwards else flow)
+    return color_flow(-flow if backwards else flow)
 
 
-def neighbours(sequences: Sequence[FrameSequence]) -> dict[Path, tuple[Path, bool]]:
+def neighbors(sequences: Sequence[FrameSequence]) -> dict[Path, tuple[Path, bool]]:
     """For each frame the one that its flow leads to, and whether that is backwards.
 
     It is the next frame; for the last, backwards, the previous one. The frame of a sequence of one is left out.
@@ -189,7 +189,7 @@ def read_flow_image(frame: Path, other: Path, backwards: bool = False) -> Image.
 
 
 def write_flow(root: str | Path, output: str | Path, progress: bool = True) -> list[Path]:
-    """Computes the flow of all sequences below a folder, as colour images in a tree of the same shape.
+    """Computes the flow of all sequences below a folder, as color images in a tree of the same shape.
 
     Flow that is there is kept, so that a run that was stopped goes on. Frames of sequences of one get none.
 
@@ -207,7 +207,7 @@ def write_flow(root: str | Path, output: str | Path, progress: bool = True) -> l
     """
     require_opencv()
     root, output = Path(root), Path(output)
-    pairs = neighbours(list_sequences(root))
+    pairs = neighbors(list_sequences(root))
     files = {frame: (output / frame.relative_to(root)).with_suffix(".jpg") for frame in pairs}
     if len(set(files.values())) < len(files):
         raise ValueError(f"{root}: has frames that differ in the suffix only. Keep one of each.")

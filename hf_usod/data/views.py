@@ -1,4 +1,4 @@
-"""The views of an image that training compares: a horizontal flip of half of them, colours that vary, and a second
+"""The views of an image that training compares: a horizontal flip of half of them, colors that vary, and a second
 scale.
 
 All randomness is a function of the seed and of where the training stands, never of a generator's history: a run that
@@ -20,7 +20,7 @@ from .samples import Sample
 LEAST_ZOOM = 0.3  # of the image's side, that a second view shows
 OBJECT_SHARE = (0.05, 0.85)  # of its pixels, that are to be object
 ZOOM_CANDIDATES = 16  # parts of which the one with the wanted share of object is taken
-GREY_PROBABILITY = 0.1  # of an image whose colours vary, to have none
+GRAY_PROBABILITY = 0.1  # of an image whose colors vary, to have none
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue
 
 
@@ -96,16 +96,16 @@ class SampleViews(Dataset[dict[str, torch.Tensor]]):
 
 def jitter_colors(images: torch.Tensor, strength: float, seed: int, step: int) -> torch.Tensor:
     """RGB images `(B, 3, H, W)` in [0, 1] whose saturation, contrast and brightness are each multiplied by a factor in
-    1 - strength to 1 + strength, drawn for each at a training step; now and then one without colour at all."""
+    1 - strength to 1 + strength, drawn for each at a training step; now and then one without color at all."""
     count = len(images)
     random = np.random.default_rng((seed, step, 2))
     factors = torch.from_numpy(random.uniform(1 - strength, 1 + strength, (3, count, 1, 1, 1))).to(images)
-    greyed = torch.from_numpy(random.random((count, 1, 1, 1)) < GREY_PROBABILITY).to(images.device)
-    grey = (images * images.new_tensor(LUMINANCE).view(3, 1, 1)).sum(dim=1, keepdim=True)
-    jittered = grey + factors[0] * (images - grey)
+    grayed = torch.from_numpy(random.random((count, 1, 1, 1)) < GRAY_PROBABILITY).to(images.device)
+    gray = (images * images.new_tensor(LUMINANCE).view(3, 1, 1)).sum(dim=1, keepdim=True)
+    jittered = gray + factors[0] * (images - gray)
     mean = jittered.mean(dim=(1, 2, 3), keepdim=True)
     jittered = factors[2] * (mean + factors[1] * (jittered - mean))
-    return torch.where(greyed, grey, jittered.clamp(0, 1))
+    return torch.where(grayed, gray, jittered.clamp(0, 1))
 
 
 def second_scale(size: int, steps: Sequence[int], stride: int, seed: int, step: int) -> int:
@@ -122,7 +122,7 @@ def zoom_boxes(label: torch.Tensor, probability: float, seed: int, step: int) ->
         label: `(B, 1, H, W)` in {0, 1}.
 
     Returns:
-        `(B, 3)`: centre x and y, in [-1, 1] across the image, and side relative to the image's, of at least
+        `(B, 3)`: center x and y, in [-1, 1] across the image, and side relative to the image's, of at least
         `LEAST_ZOOM`.
     """
     count = len(label)
@@ -130,8 +130,8 @@ def zoom_boxes(label: torch.Tensor, probability: float, seed: int, step: int) ->
     chosen = torch.from_numpy(random.random(count) < probability).to(label.device)
     wanted = torch.from_numpy(random.uniform(*OBJECT_SHARE, count)).to(label)
     sides = random.uniform(LEAST_ZOOM, 0.9, (ZOOM_CANDIDATES, count))
-    centres = random.uniform(-1, 1, (2, ZOOM_CANDIDATES, count)) * (1 - sides)
-    candidates = torch.from_numpy(np.stack([*centres, sides], axis=-1)).to(label)
+    centers = random.uniform(-1, 1, (2, ZOOM_CANDIDATES, count)) * (1 - sides)
+    candidates = torch.from_numpy(np.stack([*centers, sides], axis=-1)).to(label)
 
     small = F.interpolate(label, (64, 64), mode="area")
     shares = torch.stack([zoom(small, boxes, (24, 24)).mean(dim=(1, 2, 3)) for boxes in candidates])

@@ -10,8 +10,8 @@ from ..files import write_aside
 from .results import Evaluation
 
 FORMATS = ("png", "pdf")
-# Okabe and Ito's colours, told apart by everyone, with line styles for those who print in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's colors, told apart by everyone, with line styles for those who print in gray.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -56,8 +56,8 @@ def draw_curves(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
         for number, evaluation in enumerate(drawn):
             curves = evaluation.metrics.curves()
             look = {
-                "color": COLOURS[number % len(COLOURS)],
-                "linestyle": STYLES[number // len(COLOURS) % len(STYLES)],
+                "color": COLORS[number % len(COLORS)],
+                "linestyle": STYLES[number // len(COLORS) % len(STYLES)],
                 "linewidth": 1.6,
                 "label": evaluation.label,
             }

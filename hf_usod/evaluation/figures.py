@@ -20,7 +20,7 @@ from .usod_saliency.reading import as_levels, as_mask
 from .usod_saliency.saliency_metrics import METRICS
 
 CELL = 1.25  # inches, the width of a picture in a grid
-HARD_COLOUR = np.array([255, 176, 0], np.float64)
+HARD_COLOR = np.array([255, 176, 0], np.float64)
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def grid(columns: Sequence[Column], row_labels: Sequence[str] = ()) -> Any:
             cell.set(xticks=[], yticks=[])
             cell.spines[:].set_visible(False)
             if picture is not None:
-                grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if picture.ndim == 2 else {}
-                cell.imshow(picture, aspect="auto", interpolation="lanczos", **grey)
+                gray = {"cmap": "gray", "vmin": 0, "vmax": 255} if picture.ndim == 2 else {}
+                cell.imshow(picture, aspect="auto", interpolation="lanczos", **gray)
     for row, label in enumerate(row_labels):
         axes[row, 0].set_ylabel(label, fontsize=7, rotation=0, ha="right", va="center", labelpad=4)
     return figure
@@ -154,17 +154,17 @@ def label_evolution(images: Path, stages: dict[str, Path], names: Sequence[str] 
 
 
 def hard_samples(photo: np.ndarray, saliency: np.ndarray, margin: float) -> np.ndarray:
-    """The photo, grey, with the pixels that PCL-SD leaves out for being undecided (eq. 1: |S - 0.5| < p) in colour.
+    """The photo, gray, with the pixels that PCL-SD leaves out for being undecided (eq. 1: |S - 0.5| < p) in color.
 
     Args:
         photo: `(H, W, 3)`, 8-bit.
         saliency: `(H, W)` in [0, 1].
         margin: p.
     """
-    grey = np.asarray(Image.fromarray(photo).convert("L"), np.float64)[..., None].repeat(3, axis=-1)
+    gray = np.asarray(Image.fromarray(photo).convert("L"), np.float64)[..., None].repeat(3, axis=-1)
     hard = np.abs(saliency - 0.5) < margin
-    grey[hard] = 0.35 * grey[hard] + 0.65 * HARD_COLOUR
-    return grey.round().astype(np.uint8)
+    gray[hard] = 0.35 * gray[hard] + 0.65 * HARD_COLOR
+    return gray.round().astype(np.uint8)
 
 
 def hard_sample_grid(photos: Sequence[np.ndarray], maps: Mapping[int, Sequence[np.ndarray]], num_epochs: int) -> Any:

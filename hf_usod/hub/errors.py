@@ -49,7 +49,7 @@ def _explain_status(error: HfHubHTTPError, repo_id: str, endpoint: str) -> str:
     if status == 403:
         namespace = repo_id.split("/")[0]
         return (
-            f"the token may not write there. It needs write access, and {namespace} must be you or an organisation "
+            f"the token may not write there. It needs write access, and {namespace} must be you or an organization "
             "that lets you write."
         )
     if status == 409:

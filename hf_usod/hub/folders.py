@@ -77,7 +77,7 @@ def _write_card(source: Path, folder: Path, repo_id: str, card: Path | None, bas
 
 def build_model(source: Path, folder: Path, repo_id: str, card: Path | None = None) -> None:
     """Weights, configuration, image processor, the code of all of them and of the pipeline, card, example photos and
-    licence.
+    license.
 
     The weights are the source's own bytes; everything else is what the pipeline's `save_pretrained` writes.
 
@@ -109,7 +109,7 @@ def build_model(source: Path, folder: Path, repo_id: str, card: Path | None = No
 def build_adapter(
     source: Path, folder: Path, repo_id: str, base: str | None = None, card: Path | None = None
 ) -> str | None:
-    """Adapter weights, their configuration, card and licence.
+    """Adapter weights, their configuration, card and license.
 
     Args:
         base: Hub id of the model that the adapter sits on; what the adapter was saved with if None.
@@ -134,7 +134,7 @@ def build_adapter(
 
 
 def build_space(source: Path, folder: Path) -> None:
-    """The folder as it is, without caches and hidden files, and the licence.
+    """The folder as it is, without caches and hidden files, and the license.
 
     Raises:
         PublishError: if its README.md is not that of a Gradio Space.

@@ -15,9 +15,9 @@ from ..models.image_processing_usod import to_rgb
 
 Detected = tuple[Any, tuple[Image.Image, torch.Tensor]]  # what it belongs to; the photo and its saliency (H, W)
 
-MEMORY = 0.9  # what a frame counts for its neighbour, at most
+MEMORY = 0.9  # what a frame counts for its neighbor, at most
 LOOK_AHEAD = 8  # frames
-_MATCHING = 20.0  # grey levels by which points of one thing may differ from frame to frame
+_MATCHING = 20.0  # gray levels by which points of one thing may differ from frame to frame
 _SUREST = 1 / 255  # from 0 and 1: no frame is believed to be surer
 
 
@@ -34,7 +34,7 @@ class _Moment:
 
 def _link(frame: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the points of a frame lie in another `(H, W, 2)`, and the share `(H, W, 1)` in [0, `MEMORY`] of their
-    evidence there that counts: the less, the less the colours match, as where something is hidden."""
+    evidence there that counts: the less, the less the colors match, as where something is hidden."""
     flow = optical_flow(frame, other)
     y, x = np.mgrid[0 : frame.shape[0], 0 : frame.shape[1]].astype(np.float32)
     places = flow + np.stack([x, y], axis=-1)
@@ -83,7 +83,7 @@ def agree(frames: Iterable[tuple[Image.Image, torch.Tensor]]) -> Iterator[torch.
     """Has the saliency maps of successive frames agree along the optical flow between them.
 
     The logits of each point are added up with those of the same point in the frames before and after it, each frame
-    counting at most `MEMORY` of its neighbour, less where their colours do not match, and divided by the root of the
+    counting at most `MEMORY` of its neighbor, less where their colors do not match, and divided by the root of the
     sum of what they count. Holds `LOOK_AHEAD` frames. A frame of another size begins a new scene.
 
     Args:

@@ -191,7 +191,7 @@ class ClipWriter:
             raise OSError(f"{self.path}: cannot be written ({error.strerror or error}).") from error
 
     def write(self, picture: Image.Image, pts: int) -> None:
-        """Appends a picture, RGB or grey, at a time."""
+        """Appends a picture, RGB or gray, at a time."""
         pixels = np.asarray(picture)
         pixels = np.pad(pixels, [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)] * (pixels.ndim - 2), "edge")
         frame = self.av.VideoFrame.from_ndarray(pixels, format="gray" if pixels.ndim == 2 else "rgb24")

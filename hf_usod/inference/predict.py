@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..data import by_stem
 from ..data.batches import Failed, picture_bytes, through
-from ..data.video import group_frames, neighbours, read_flow_image, require_opencv
+from ..data.video import group_frames, neighbors, read_flow_image, require_opencv
 from ..errors import ClipError, DataError
 from ..files import write_aside
 from ..models.image_processing_usod import check_aux, read_aux
@@ -98,7 +98,7 @@ def _aux_reader(model: PreTrainedModel, aux: AuxMaps, jobs: Sequence[Job], repor
         return lambda photo: read_aux(maps[photo]) if photo in maps else None
     if aux.flow and model.config.takes_aux:
         require_opencv()
-        pairs = neighbours(group_frames(job.source for job in photos))
+        pairs = neighbors(group_frames(job.source for job in photos))
         return lambda photo: read_flow_image(photo, *pairs[photo]) if photo in pairs else None
     if aux.flow:
         report.notes.append("This model looks at frames one by one; their flow is not used.")
@@ -131,7 +131,7 @@ def _made_of(path: Path) -> str | None:
 
 def _whole_sequences(jobs: Iterable[Job], to_do: Sequence[Job]) -> list[Job]:
     """The folders of what is to be done, whole and in the order of time: frames that are done already are looked at,
-    as their neighbours depend on them, and nothing is made of them."""
+    as their neighbors depend on them, and nothing is made of them."""
     folders, by_source = {job.source.parent for job in to_do}, {job.source: job for job in to_do}
     frames = {job.source: job for job in jobs if job.source.parent in folders and not job.is_clip}
     ordered = [frame for sequence in group_frames(frames) for frame in sequence.frames]

@@ -12,13 +12,13 @@ from ..models.image_processing_usod import read_image, to_rgb
 from ..models.pipeline_usod import levels, render_outputs
 
 GREEN = "#00ff00"
-OVERLAY_COLOUR = (255, 40, 90)
+OVERLAY_COLOR = (255, 40, 90)
 OVERLAY_OPACITY = 0.6
 
 
 def overlay(image: Image.Image, saliency: Image.Image) -> Image.Image:
     """The photo (RGB) with its salient objects tinted by their saliency (mode L)."""
-    tint = Image.new("RGB", image.size, OVERLAY_COLOUR)
+    tint = Image.new("RGB", image.size, OVERLAY_COLOR)
     return Image.composite(tint, image, saliency.point(lambda level: round(level * OVERLAY_OPACITY)))
 
 
@@ -53,7 +53,7 @@ def _backdrop(background: str) -> tuple[int, ...] | Image.Image:
         if os.path.isfile(background):
             return read_image(background)
     raise DataError(
-        f"{background}: is neither a colour, by name or as #rrggbb, nor a picture's file. Give one of them as the "
+        f"{background}: is neither a color, by name or as #rrggbb, nor a picture's file. Give one of them as the "
         "background."
     )
 

@@ -41,7 +41,7 @@ def _until_damage(frames: Iterable, report: ClipReport) -> Iterator:
         report.problem = str(error)
 
 
-def _with_neighbours(frames: Iterable) -> Iterator[tuple]:
+def _with_neighbors(frames: Iterable) -> Iterator[tuple]:
     """(frame, the next one, False), for the last (frame, the previous one, True); the other is None for a lone one."""
     previous = current = None
     for following in frames:
@@ -136,7 +136,7 @@ def predict_clip(
     complete = False
     try:
         outcomes: Iterable[Done | Failed] = through(
-            _with_neighbours(_until_damage(reader.frames(writers.write_sound), report)),
+            _with_neighbors(_until_damage(reader.frames(writers.write_sound), report)),
             _with_flow if with_flow else lambda pair: pair[0][0],
             partial(_detect, detect, batch_size, told),
             batch_size=batch_size,

@@ -1,7 +1,7 @@
 """Pseudo-labels: how they are made, rectified while a model learns from them, and kept. No human label comes here."""
 
 from ..models.pixel_refiner import PixelRefiner
-from .labelling import LabelReport, default_num_workers, label_images
+from .labeling import LabelReport, default_num_workers, label_images
 from .pseudo_labels import make_pseudo_label
 from .rectification import PAPER_WEIGHTS, RELEASED_WEIGHTS, rectify
 from .store import LabelError, LabelStore, read_label

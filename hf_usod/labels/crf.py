@@ -1,4 +1,4 @@
-"""The fully connected CRF that fits a mask to the colours of its image."""
+"""The fully connected CRF that fits a mask to the colors of its image."""
 
 import numpy as np
 

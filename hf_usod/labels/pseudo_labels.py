@@ -18,7 +18,7 @@ def otsu_threshold(levels: np.ndarray) -> int | None:
         levels: uint8, any shape.
 
     Returns:
-        The lowest level that maximises the variance between the classes; None for a constant map, which has no two.
+        The lowest level that maximizes the variance between the classes; None for a constant map, which has no two.
     """
     histogram = np.bincount(levels.ravel(), minlength=256).astype(np.float64)
     below = np.cumsum(histogram)  # pixels up to each level
@@ -63,15 +63,15 @@ def make_pseudo_label(saliency: np.ndarray, image: np.ndarray, refine: str = "cr
         )
     if not (saliency.min() >= 0 and saliency.max() <= 1):
         raise ValueError(f"`saliency` is in {saliency.min():.4g}..{saliency.max():.4g}, expected values in [0, 1].")
-    mask = _binarise(saliency)
+    mask = _binarize(saliency)
     if refine == "none" or mask.all() or not mask.any():
         return mask.astype(np.uint8)
-    mask = dense_crf(mask, image) if refine == "crf" else _binarise(_refine_by_pixels(saliency, image))
+    mask = dense_crf(mask, image) if refine == "crf" else _binarize(_refine_by_pixels(saliency, image))
     smooth = Image.fromarray(mask.astype(np.uint8)).filter(ImageFilter.MedianFilter(MEDIAN_SIZE))
     return np.array(smooth)
 
 
-def _binarise(saliency: np.ndarray) -> np.ndarray:
+def _binarize(saliency: np.ndarray) -> np.ndarray:
     levels = (saliency * 255).astype(np.uint8)  # cut off, not rounded: the released mask depends on it
     threshold = otsu_threshold(levels)
     return levels > (127 if threshold is None else threshold)

@@ -25,7 +25,7 @@ ABSENT = -1  # the version of a slot that was never written, or whose write was 
 
 
 def read_label(path: str | Path) -> np.ndarray:
-    """A label file (8-bit, 16-bit or 1-bit greyscale; of colour images the luminance) as `(h, w)` float32 in [0, 1].
+    """A label file (8-bit, 16-bit or 1-bit grayscale; of color images the luminance) as `(h, w)` float32 in [0, 1].
 
     Raises:
         LabelError: naming the file, if it does not exist or cannot be read.
@@ -59,7 +59,7 @@ def _to_unit_range(label: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _quantise(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _quantize(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A label of any kind and size as uint16 `size`."""
     unit = _to_unit_range(label)
     if unit.shape != size:
@@ -178,7 +178,7 @@ class LabelStore:
             digest = hashlib.sha256()
             for index, name in enumerate(tqdm(ids, "labels", unit="label", disable=not progress)):
                 try:
-                    label = _quantise(np.asarray(load(name)), size)
+                    label = _quantize(np.asarray(load(name)), size)
                 except ValueError as error:
                     raise LabelError(f"{name}: is no label: {error}.") from error
                 labels[0, index] = label

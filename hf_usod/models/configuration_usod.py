@@ -130,8 +130,8 @@ class UsodSdConfig(UsodConfig):
         pool_sizes (`list[int]`, *optional*, defaults to `[13, 9, 5, 1]`):
             Sides of the adaptive max-pools of the global block.
         image_mean, image_std (`list[float]`, *optional*, default to ImageNet's):
-            What `pixel_values` are normalised by. An image without auxiliary map serves as its own, in [0, 1], for
-            which the normalisation is undone.
+            What `pixel_values` are normalized by. An image without auxiliary map serves as its own, in [0, 1], for
+            which the normalization is undone.
         refine_maps (`bool`, *optional*, defaults to `False`):
             Whether, outside of training, maps are fitted to the edges of their images by the pixel refiner, the prior
             of SPR. It carries no gradient. Beyond the paper.

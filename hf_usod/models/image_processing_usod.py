@@ -27,8 +27,8 @@ AUX_PROPORTION_TOLERANCE = 0.05
 def to_aux_rgb(image: Image.Image) -> Image.Image:
     """Any auxiliary map (depth, thermal, optical flow) as 8-bit RGB.
 
-    8-bit maps are pictures and taken as `to_rgb` takes them, flow and thermal in colour among them. 16-bit, 32-bit and
-    float ones of one channel are measurements in the unit of their sensor, millimetres or kelvins, and are scaled by
+    8-bit maps are pictures and taken as `to_rgb` takes them, flow and thermal in color among them. 16-bit, 32-bit and
+    float ones of one channel are measurements in the unit of their sensor, millimeters or kelvins, and are scaled by
     their own range: lowest value black, highest white; a constant map is black. What was not measured does not count
     in the range: NaN and, in a map without negative values, 0 become black, infinity white.
 
@@ -100,13 +100,13 @@ def _kind_ids(kinds: Sequence[str | None], aux_images: Sequence) -> list[int]:
 
 class UsodImageProcessor(PilBackend):
     r"""
-    Resizes (bicubic, to 320 x 320), rescales and normalises images, and turns model outputs into saliency maps.
+    Resizes (bicubic, to 320 x 320), rescales and normalizes images, and turns model outputs into saliency maps.
 
     Images are paths, PIL images, numpy arrays or torch tensors, `(H, W)`, `(H, W, C)` or `(C, H, W)` with 1, 3 or 4
     channels, alone or in a list. 8-bit, 16-bit and float ([0, 1]) images of the same content give the same result.
     `image_mean` and `image_std` are the backbone's: ImageNet's by default, 0.5 for the EfficientNet-Lites.
 
-    Auxiliary maps (depth, thermal, optical flow) are resized the same way and stay in [0, 1], not normalised. In 16-bit
+    Auxiliary maps (depth, thermal, optical flow) are resized the same way and stay in [0, 1], not normalized. In 16-bit
     and float ones of one channel the range is the map's own (see `to_aux_rgb`).
     """
 

@@ -54,7 +54,7 @@ def resize(maps: torch.Tensor, size: tuple[int, int] | torch.Size) -> torch.Tens
 
 
 def to_unit_range(pixel_values: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Normalised images `(B, 3, H, W)` as RGB in [0, 1]."""
+    """Normalized images `(B, 3, H, W)` as RGB in [0, 1]."""
     scale, shift = (pixel_values.new_tensor(values).view(3, 1, 1) for values in (std, mean))
     return pixel_values * scale + shift
 

@@ -41,7 +41,7 @@ class UsodSceProjection(nn.Module):
 def orient_foreground(logits: torch.Tensor) -> torch.Tensor:
     """Flips the sign of every map `(B, 1, H, W)` of which two or more of the four corners are positive.
 
-    The centred sum of features separates two regions without saying which is the object; objects rarely touch
+    The centered sum of features separates two regions without saying which is the object; objects rarely touch
     the corners.
     """
     positive_corners = (logits[..., [0, 0, -1, -1], [0, -1, 0, -1]] > 0).sum(dim=-1)
@@ -64,8 +64,8 @@ class UsodSceDecoder(nn.Module):
         stride4, mid, high, deep = features
         projected = (self.mid_projection(mid), self.high_projection(high), self.deep_projection(deep))
         fused = self.fusion(torch.cat([resize(p, stride4.shape[-2:]) for p in projected], dim=1))
-        centred = fused - fused.mean(dim=(2, 3), keepdim=True)
-        return orient_foreground(centred.sum(dim=1, keepdim=True))
+        centered = fused - fused.mean(dim=(2, 3), keepdim=True)
+        return orient_foreground(centered.sum(dim=1, keepdim=True))
 
 
 class UsodScePreTrainedModel(UsodPreTrainedModel):
@@ -117,7 +117,7 @@ class UsodSceModel(UsodScePreTrainedModel):
         r"""
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`):
-                Images, normalised by [`UsodImageProcessor`]. Any size of at least 32 pixels.
+                Images, normalized by [`UsodImageProcessor`]. Any size of at least 32 pixels.
             labels (`torch.Tensor` of shape `(batch_size, height, width)`, *optional*):
                 Masks, object above 0.5, for `loss`: 1 - IoU. The method itself trains this model without any.
             output_hidden_states (`bool`, *optional*):

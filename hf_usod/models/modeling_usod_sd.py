@@ -200,7 +200,7 @@ class UsodSdModel(UsodSdPreTrainedModel):
         self.aux_offsets.weight.zero_()
 
     def to_unit_range(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Normalised images as RGB in [0, 1]: the auxiliary input of images that have none."""
+        """Normalized images as RGB in [0, 1]: the auxiliary input of images that have none."""
         return to_unit_range(pixel_values, self.config.image_mean, self.config.image_std)
 
     @staticmethod
@@ -255,9 +255,9 @@ class UsodSdModel(UsodSdPreTrainedModel):
         r"""
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`):
-                Images, normalised by [`UsodImageProcessor`]. Any size of at least 32 pixels.
+                Images, normalized by [`UsodImageProcessor`]. Any size of at least 32 pixels.
             aux_pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`, *optional*):
-                Depth, thermal or flow maps in [0, 1], not normalised. Without, the image itself is used.
+                Depth, thermal or flow maps in [0, 1], not normalized. Without, the image itself is used.
             aux_kind (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 What each map is, as its place in `AUX_KINDS`; 0 for an image that is its own. For a detector with
                 `modality_informed` alone, which needs it with maps.

@@ -1,4 +1,4 @@
-"""The pixel refiner: saliency that spreads to neighbours of like colour. The prior of self-rectification (SPR).
+"""The pixel refiner: saliency that spreads to neighbors of like color. The prior of self-rectification (SPR).
 
 AFA: https://arxiv.org/abs/2203.02891; as A2S-v3 uses it: https://arxiv.org/abs/2404.14759
 """
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from .modeling_usod import resize
 
-NEIGHBOURS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
+NEIGHBORS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 BANDWIDTH = 0.3  # of both kernels, in standard deviations
 POSITION_WEIGHT = 0.01
 EPSILON = 1e-8
@@ -22,14 +22,14 @@ EPSILON = 1e-8
 class PixelRefiner(nn.Module):
     """Refines saliency maps by the images they belong to (eq. 5-7; the pixel-adaptive refinement of AFA, CVPR 2022).
 
-    Each iteration replaces a pixel by the weighted sum of its 8 neighbours at every dilation, 32 in all. The weight of
-    a neighbour is a softmax over a = -(|I_i - I_j| / (sigma_f + 1e-8) / 0.3)^2, averaged over the channels, sigma_f
+    Each iteration replaces a pixel by the weighted sum of its 8 neighbors at every dilation, 32 in all. The weight of
+    a neighbor is a softmax over a = -(|I_i - I_j| / (sigma_f + 1e-8) / 0.3)^2, averaged over the channels, sigma_f
     the standard deviation of the 32 values; a softmax of the same form over their distances in pixels is added to it,
     times 0.01. Beyond the border the image repeats its outermost pixels.
 
     Without parameters and without gradients; computes in float32. The 32 weights of a pixel are made once, from
-    shifted views of one padded image. Since |I_i - I_j|^2 matters up to what all neighbours share, it is taken as
-    (I_j - m)(I_j + m - 2 I_i), m their mean: plain squares lose, in float32, what distinguishes the neighbours of a
+    shifted views of one padded image. Since |I_i - I_j|^2 matters up to what all neighbors share, it is taken as
+    (I_j - m)(I_j + m - 2 I_i), m their mean: plain squares lose, in float32, what distinguishes the neighbors of a
     pixel that is unlike all of them.
 
     Args:
@@ -45,13 +45,13 @@ class PixelRefiner(nn.Module):
         self.pad = max(dilations)
         self.num_iter = num_iter
         self.gain = (1 + POSITION_WEIGHT) ** num_iter
-        self.offsets = [(d * y, d * x) for d in dilations for y, x in NEIGHBOURS]
+        self.offsets = [(d * y, d * x) for d in dilations for y, x in NEIGHBORS]
         distances = [math.hypot(*offset) for offset in self.offsets]
         deviation = statistics.stdev(distances) + EPSILON
         affinities = [math.exp(-((distance / deviation / BANDWIDTH) ** 2)) for distance in distances]
         self.position_weights = [POSITION_WEIGHT * affinity / sum(affinities) for affinity in affinities]
 
-    def _neighbours(self, maps: torch.Tensor) -> Iterator[torch.Tensor]:
+    def _neighbors(self, maps: torch.Tensor) -> Iterator[torch.Tensor]:
         """The maps `(B, C, H, W)` shifted by each offset: views, one after the other."""
         height, width = maps.shape[-2:]
         padded = F.pad(maps, (self.pad,) * 4, mode="replicate")
@@ -59,24 +59,24 @@ class PixelRefiner(nn.Module):
             yield padded[..., self.pad + y : self.pad + y + height, self.pad + x : self.pad + x + width]
 
     def _weights(self, images: torch.Tensor) -> torch.Tensor:
-        """The weight of each neighbour, `(offsets, B, 1, H, W)`."""
+        """The weight of each neighbor, `(offsets, B, 1, H, W)`."""
         count = len(self.offsets)
         mean = torch.zeros_like(images)
-        for neighbour in self._neighbours(images):
-            mean += neighbour
+        for neighbor in self._neighbors(images):
+            mean += neighbor
         mean /= count
         variance = torch.zeros_like(images)
         difference = torch.empty_like(images)
-        for neighbour in self._neighbours(images):
-            torch.sub(neighbour, mean, out=difference)
+        for neighbor in self._neighbors(images):
+            torch.sub(neighbor, mean, out=difference)
             variance.addcmul_(difference, difference)
         scale = variance.div_(count - 1).sqrt_().add_(EPSILON).mul_(BANDWIDTH).pow_(-2).div_(-images.shape[1])
         shift = 2 * (mean - images)
 
         weights = images.new_empty(count, len(images), 1, *images.shape[-2:])
         product = torch.empty_like(images)
-        for weight, neighbour in zip(weights, self._neighbours(images)):
-            torch.sub(neighbour, mean, out=difference)
+        for weight, neighbor in zip(weights, self._neighbors(images)):
+            torch.sub(neighbor, mean, out=difference)
             torch.add(difference, shift, out=product)
             product.mul_(difference).mul_(scale)
             torch.sum(product, dim=1, keepdim=True, out=weight)
@@ -89,7 +89,7 @@ class PixelRefiner(nn.Module):
         """Refined maps.
 
         Args:
-            images: `(B, 3, H, W)`, normalised; by which mean and deviation makes no difference.
+            images: `(B, 3, H, W)`, normalized; by which mean and deviation makes no difference.
             saliency: `(B, 1, h, w)` in [0, 1]; resized (bilinear, align_corners=True) to the images.
 
         Returns:
@@ -113,7 +113,7 @@ class PixelRefiner(nn.Module):
         weights = self._weights(images)
         for _ in range(self.num_iter):
             refined = torch.zeros_like(saliency)
-            for weight, neighbour in zip(weights, self._neighbours(saliency)):
-                refined.addcmul_(weight, neighbour)
+            for weight, neighbor in zip(weights, self._neighbors(saliency)):
+                refined.addcmul_(weight, neighbor)
             saliency = refined
         return saliency

@@ -17,7 +17,7 @@ def boundary(saliency: torch.Tensor) -> torch.Tensor:
 
 
 def _window_offsets(radius: int, width: int, device: torch.device) -> torch.Tensor:
-    """Offsets of a (2 radius + 1)^2 window from its centre, in a row-major map `width` wide."""
+    """Offsets of a (2 radius + 1)^2 window from its center, in a row-major map `width` wide."""
     steps = torch.arange(-radius, radius + 1, device=device)
     return (steps[:, None] * width + steps[None, :]).flatten()
 
@@ -34,7 +34,7 @@ def btm_loss(saliency: torch.Tensor, images: torch.Tensor, radius: int = 5, alph
 
     Args:
         saliency: `(B, 1, H, W)` in [0, 1].
-        images: `(B, 3k, H, W)`, the k modalities of each image along the channels: the normalised RGB image, and
+        images: `(B, 3k, H, W)`, the k modalities of each image along the channels: the normalized RGB image, and
             depth, thermal or flow in [0, 1]. A missing one is all zeros, which has no effect.
         radius: of the window, in pixels of the quarter-size map.
         alpha: how fast the weight falls with the distance in texture.
@@ -52,24 +52,24 @@ def btm_loss(saliency: torch.Tensor, images: torch.Tensor, radius: int = 5, alph
         )
     size = (saliency.shape[2] // DOWNSCALE, saliency.shape[3] // DOWNSCALE)
     saliency = F.interpolate(saliency, size=size, mode="bilinear", align_corners=True)
-    centres = boundary(saliency.detach())
-    if not centres.any():
+    centers = boundary(saliency.detach())
+    if not centers.any():
         return saliency.sum() * 0.0
     pad = (radius, radius, radius, radius)
-    centres = F.pad(centres, pad).flatten().nonzero()  # (N, 1), indices into the padded maps
-    neighbours = centres + _window_offsets(radius, size[1] + 2 * radius, centres.device)  # (N, window)
+    centers = F.pad(centers, pad).flatten().nonzero()  # (N, 1), indices into the padded maps
+    neighbors = centers + _window_offsets(radius, size[1] + 2 * radius, centers.device)  # (N, window)
 
     def differences(padded: torch.Tensor) -> torch.Tensor:
-        """Each boundary pixel less its neighbours, `(N, window)`, in a padded and flattened map."""
-        # `index_select`, because the gradient of `padded[neighbours]` sums in another order each time on a CPU
-        around = padded.index_select(0, neighbours.flatten()).view_as(neighbours)
-        return padded.index_select(0, centres.flatten())[:, None] - around
+        """Each boundary pixel less its neighbors, `(N, window)`, in a padded and flattened map."""
+        # `index_select`, because the gradient of `padded[neighbors]` sums in another order each time on a CPU
+        around = padded.index_select(0, neighbors.flatten()).view_as(neighbors)
+        return padded.index_select(0, centers.flatten())[:, None] - around
 
     with torch.no_grad():
         images = F.interpolate(images, size=size, mode="bilinear", align_corners=True)
         channels = F.pad(images, pad).movedim(1, 0).flatten(1)
-        distance = torch.zeros_like(neighbours, dtype=images.dtype)
+        distance = torch.zeros_like(neighbors, dtype=images.dtype)
         for channel in channels:
             distance += differences(channel).square_()
         weights = torch.exp(-alpha * distance)  # (N, window)
-    return (weights * differences(F.pad(saliency, pad).flatten()).abs()).sum() / len(centres)
+    return (weights * differences(F.pad(saliency, pad).flatten()).abs()).sum() / len(centers)

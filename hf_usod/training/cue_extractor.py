@@ -1,4 +1,4 @@
-"""Stage 1: the saliency cue extractor, trained on unlabelled images by L_pcl-sd + 0.05 L_btm + L_sc; and its transfer,
+"""Stage 1: the saliency cue extractor, trained on unlabeled images by L_pcl-sd + 0.05 L_btm + L_sc; and its transfer,
 a task adapter for a trained one, by the same objective (method: section 3)."""
 
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ from .stage import Stage, StepOutput, evenly_spread, save_network, set_input_siz
 
 
 def texture(pixel_values: torch.Tensor, image_processor: UsodImageProcessor) -> torch.Tensor:
-    """Images as texture matching sees them: normalised by ImageNet's statistics whatever the backbone wants, so that
-    alpha means the same distance in colour for every backbone.
+    """Images as texture matching sees them: normalized by ImageNet's statistics whatever the backbone wants, so that
+    alpha means the same distance in color for every backbone.
 
     Args:
         pixel_values: `(B, 3, H, W)`, as the processor makes them.

@@ -101,8 +101,8 @@ class DetectorStage(Stage):
         ]
         weighted.append((SECOND_VIEW_WEIGHT * SIDE_WEIGHT, second.side_logits[0], weighted[-1][2]))
         terms: dict[str, torch.Tensor] = {}
-        for weight, logits, labelled in weighted:
-            for name, loss in self.agreement(logits, labelled).items():
+        for weight, logits, labeled in weighted:
+            for name, loss in self.agreement(logits, labeled).items():
                 terms[name] = terms.get(name, 0) + weight * loss
         if "sc" in self.terms:
             rescaled = rescale(first.logits.detach().float()).sigmoid()
@@ -116,7 +116,7 @@ class DetectorStage(Stage):
 
     def vary_colors(self, batch: dict[str, torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The images and auxiliary maps of a batch with `color_jitter`: an image that is its own map in the same
-        colours, other maps as they are."""
+        colors, other maps as they are."""
         images, aux = batch["pixel_values"], batch["aux_pixel_values"]
         if self.args.color_jitter == 0:
             return images, aux

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
-def _normalised_convolutions(module: nn.Module, example: torch.Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
+def _normalized_convolutions(module: nn.Module, example: torch.Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
     """Which batch norm takes which convolution's output, seen by running the module once."""
     outputs: dict[int, tuple[torch.Tensor, nn.Conv2d]] = {}  # holds the tensors, so that no id is given twice
     found: dict[nn.BatchNorm2d, nn.Conv2d] = {}
@@ -44,7 +44,7 @@ def fold_batch_norms(backbone: nn.Module) -> nn.Module:
     folded = copy.deepcopy(plain)
     weight = next(folded.parameters())
     example = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(weight)
-    pairs = _normalised_convolutions(folded, example)
+    pairs = _normalized_convolutions(folded, example)
     if len(set(pairs.values())) < len(pairs):  # a convolution that serves several norms
         return plain
     names = {module: name for name, module in folded.named_modules()}

@@ -50,16 +50,16 @@ def train_method(plan: Plan) -> Path:
             _write_flow(plan.sd)
         trained = train_cue_extractor(plan.sce) if plan.sce else None
         samples = join(list_run_samples(plan.sd.images, plan.sd.aux))
-        labeller, adapter = plan.labels.model or str(trained), None
+        labeler, adapter = plan.labels.model or str(trained), None
         if isinstance(plan.sce, TransferArguments):
-            labeller, adapter = plan.sce.base, str(trained)
-        _label(plan.labels, (labeller, adapter), samples, root / "labels", plan.sd.skip_unreadable)
+            labeler, adapter = plan.sce.base, str(trained)
+        _label(plan.labels, (labeler, adapter), samples, root / "labels", plan.sd.skip_unreadable)
         return train_detector(plan.sd)
 
 
 def _label(
     args: LabelArguments,
-    labeller: tuple[str, str | None],
+    labeler: tuple[str, str | None],
     samples: Sequence[Sample],
     directory: Path,
     skip_unreadable: bool,
@@ -70,7 +70,7 @@ def _label(
         RunError: naming what cannot be read or written, unless it is to be skipped.
     """
     state = PartialState()
-    model, image_processor = load(*labeller, kind=UsodSdModel if args.by_detector else UsodSceModel)
+    model, image_processor = load(*labeler, kind=UsodSdModel if args.by_detector else UsodSceModel)
     report = label_images(
         model.to(state.device),
         image_processor,

@@ -93,13 +93,13 @@ def _plan_method(planner: "_Planner") -> Plan:
     own_adapt = planner.find("sd", "adapt")
     adapt = own_adapt or method.adapt or (DEFAULT_MODEL if method.transfer else None)
     sce: CueExtractorArguments | TransferArguments | None = None
-    labeller = method.sce
+    labeler = method.sce
     made = {"images": method.images, "output_dir": str(root / "sce"), "resume": True}
     if method.labels_from == "sd":
-        labeller = adapt
+        labeler = adapt
     elif method.transfer:
         sce = planner.fill("transfer", **made, **({"base": method.sce} if method.sce else {}))
-        labeller = None
+        labeler = None
     elif method.sce is None:
         sce = planner.fill("sce", **made)
     flow = method.task == "video"
@@ -109,7 +109,7 @@ def _plan_method(planner: "_Planner") -> Plan:
     sd = planner.fill("sd", **made, **({"adapt": adapt} if adapt and not own_adapt else {}))
     if sce and sce.mixed_precision != sd.mixed_precision:
         raise PlanError(f"--mixed_precision: {sce.mixed_precision} and {sd.mixed_precision}; all stages share one.")
-    labels = LabelArguments(labeller, method.labels_from == "sd", method.refine)
+    labels = LabelArguments(labeler, method.labels_from == "sd", method.refine)
     return Plan(method.output_dir, method.resume, sce, labels, sd, flow)
 
 

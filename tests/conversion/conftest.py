@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models import ResNet, resnet50
 
 
-def _randomise(module: nn.Module) -> None:
+def _randomize(module: nn.Module) -> None:
     """Gives norms scales, shifts and statistics of their own; fresh ones are all ones and zeros."""
     for layer in module.modules():
         if isinstance(layer, (nn.BatchNorm2d, nn.GroupNorm)):
@@ -18,8 +18,8 @@ def _randomise(module: nn.Module) -> None:
 
 
 @pytest.fixture(scope="session")
-def randomise():
-    return _randomise
+def randomize():
+    return _randomize
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def resnet() -> ResNet:
     """A torchvision ResNet-50 of random weights, with its classifier. Not to be changed."""
     torch.manual_seed(0)
     model = resnet50(weights=None).eval()
-    _randomise(model)
+    _randomize(model)
     return model
 
 

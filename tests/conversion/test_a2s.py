@@ -49,10 +49,10 @@ class Decoder(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def decoder(randomise) -> Decoder:
+def decoder(randomize) -> Decoder:
     torch.manual_seed(0)
     decoder = Decoder().eval()
-    randomise(decoder)
+    randomize(decoder)
     return decoder
 
 
@@ -91,10 +91,10 @@ def test_file(state_dict, decoder, resnet_features, images, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def adapter(randomise) -> Block:
+def adapter(randomize) -> Block:
     torch.manual_seed(1)
     adapter = Block(2048).eval()
-    randomise(adapter)
+    randomize(adapter)
     return adapter
 
 

@@ -118,18 +118,18 @@ class Detector(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def detector(randomise) -> Detector:
+def detector(randomize) -> Detector:
     torch.manual_seed(0)
     detector = Detector().eval()
-    randomise(detector)
+    randomize(detector)
     return detector
 
 
 @pytest.fixture(scope="module")
-def adapter(randomise) -> GlobalInfo:
+def adapter(randomize) -> GlobalInfo:
     torch.manual_seed(1)
     adapter = GlobalInfo().eval()
-    randomise(adapter)
+    randomize(adapter)
     return adapter
 
 

@@ -24,7 +24,7 @@ from local_hub import LocalHub
 
 RGB, NSI, ADAPTER = "tester/usod-rgb", "tester/usod-nsi", "tester/usod-rsi"
 PHOTO = Path(__file__).parents[2] / "space" / "examples" / "chelsea.jpg"
-SCALE = 2.0**-8  # of the last, linear layer: random weights give logits of hundreds, and maps without grey levels
+SCALE = 2.0**-8  # of the last, linear layer: random weights give logits of hundreds, and maps without gray levels
 CARD = "---\nlicense: cc-by-nc-4.0\nlibrary_name: peft\n---\n# A task adapter\n"
 
 # Runs command lines, then loads what they published; arguments: their file, inputs, results, ids

@@ -25,7 +25,7 @@ def as_earlier(path):
 
 
 @pytest.fixture
-def detector(tiny_backbone, randomise):
+def detector(tiny_backbone, randomize):
     backbone = tiny_backbone()
     config = UsodSdConfig(
         backbone_config=backbone,
@@ -35,7 +35,7 @@ def detector(tiny_backbone, randomise):
         context_channels=8,
     )
     model = UsodSdModel(config).eval()
-    randomise(model)
+    randomize(model)
     return model
 
 
@@ -59,10 +59,10 @@ def test_model(detector, inputs, tmp_path, capsys):
 
 
 @torch.no_grad()
-def test_adapter(detector, inputs, randomise, tmp_path):
+def test_adapter(detector, inputs, randomize, tmp_path):
     detector.save_pretrained(tmp_path / "base")
     adapted = get_peft_model(AutoModel.from_pretrained(tmp_path / "base"), UsodAdapterConfig()).eval()
-    randomise(adapted.get_base_model().decoder.global_info.usod_adapter_modules)
+    randomize(adapted.get_base_model().decoder.global_info.usod_adapter_modules)
     adapted.save_pretrained(tmp_path / "old")
     expected = adapted(*inputs).logits
     as_earlier(tmp_path / "old" / "adapter_model.safetensors")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_usod.data.video import colour_flow
+from hf_usod.data.video import color_flow
 
 # Hues from red over yellow, green, cyan, blue and magenta back to red; so many steps each
 STEPS = [
@@ -34,4 +34,4 @@ def test_colors_are_the_wheels(degrees):
     # So many of each that the longest are the 99th percentile, which is shown in full
     flow = (6 * lengths[:, None] * direction)[None].repeat(200, axis=0).astype(np.float32)
     expected = np.stack([wheel_color(*(length * direction)) for length in lengths])
-    assert np.abs(colour_flow(flow)[0] - expected).max() <= 2
+    assert np.abs(color_flow(flow)[0] - expected).max() <= 2

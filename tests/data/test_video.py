@@ -1,4 +1,4 @@
-"""Sequences of frames, and their flow as colour images."""
+"""Sequences of frames, and their flow as color images."""
 
 import colorsys
 import sys
@@ -9,10 +9,10 @@ from PIL import Image
 
 from hf_usod.data import list_samples
 from hf_usod.data.video import (
-    colour_flow,
+    color_flow,
     flow_image,
     list_sequences,
-    neighbours,
+    neighbors,
     optical_flow,
     read_flow_image,
     subtract_camera,
@@ -56,7 +56,7 @@ def test_the_motion_of_the_camera_is_taken_out():
 def test_direction_is_hue_and_stillness_white(direction):
     flow = np.zeros((20, 20, 2), np.float32)
     flow[5:15, 5:15] = np.array(direction) * 8
-    image = colour_flow(flow)
+    image = color_flow(flow)
     assert (image[0, 0] == 255).all()
     hue, saturation, _ = colorsys.rgb_to_hsv(*image[10, 10] / 255)
     expected = {(1, 0): 0.0, (0, 1): 0.16, (-1, 0): 0.5, (0, -1): 0.75}[direction]
@@ -66,15 +66,15 @@ def test_direction_is_hue_and_stillness_white(direction):
 def test_magnitude_is_relative_but_noise_stays_pale():
     flow = np.zeros((20, 20, 2), np.float32)
     flow[:10] = [8, 0]
-    assert np.abs(colour_flow(flow).astype(int) - colour_flow(3 * flow)).max() <= 1
-    assert colour_flow(flow / 8 * 0.1).min() > 220
+    assert np.abs(color_flow(flow).astype(int) - color_flow(3 * flow)).max() <= 1
+    assert color_flow(flow / 8 * 0.1).min() > 220
     outlier = flow.copy()
     outlier[19, 19] = [800, 0]
-    assert np.abs(colour_flow(flow).astype(int) - colour_flow(outlier))[:19].max() <= 1
-    assert (colour_flow(np.zeros((4, 4, 2), np.float32)) == 255).all()
+    assert np.abs(color_flow(flow).astype(int) - color_flow(outlier))[:19].max() <= 1
+    assert (color_flow(np.zeros((4, 4, 2), np.float32)) == 255).all()
 
 
-def test_backwards_flow_has_the_colours_of_forwards_flow():
+def test_backwards_flow_has_the_colors_of_forwards_flow():
     ahead, behind = flow_image(scene(), scene((6, 0))), flow_image(scene((6, 0)), scene(), backwards=True)
     assert ahead.shape == (96, 128, 3) and ahead.dtype == np.uint8
     (moving, ground), (moving_behind, _) = object_and_ground(ahead), object_and_ground(behind)
@@ -109,7 +109,7 @@ def test_sequences_of_data_sets_and_of_plain_folders(tmp_path):
 def test_the_last_frame_looks_back_and_a_lone_one_nowhere(tmp_path):
     write_frames(tmp_path / "three", 3)
     write_frames(tmp_path / "one", 1)
-    found = {frame.stem: (other.stem, back) for frame, (other, back) in neighbours(list_sequences(tmp_path)).items()}
+    found = {frame.stem: (other.stem, back) for frame, (other, back) in neighbors(list_sequences(tmp_path)).items()}
     assert found == {"f8": ("f9", False), "f9": ("f10", False), "f10": ("f9", True)}
 
 

@@ -1,4 +1,4 @@
-"""Second views that show a part of the image, and colours that vary."""
+"""Second views that show a part of the image, and colors that vary."""
 
 import torch
 
@@ -58,14 +58,14 @@ def test_parts_hold_as_much_object_as_is_drawn():
     torch.testing.assert_close(deciles, expected, atol=0.15, rtol=0)
 
 
-def test_colours_are_jittered_within_bounds():
+def test_colors_are_jittered_within_bounds():
     images = torch.rand(64, 3, 16, 16) * 0.2 + 0.4
     jittered = jitter_colors(images, 0.2, seed=0, step=1)
     brightness = jittered.mean(dim=(1, 2, 3)) / images.mean(dim=(1, 2, 3))
     assert 0.79 < brightness.min() < 0.9 and 1.1 < brightness.max() < 1.21
     contrast = jittered.mean(dim=1).flatten(1).std(dim=1) / images.mean(dim=1).flatten(1).std(dim=1) / brightness
     assert 0.75 < contrast.min() < 0.9 and 1.1 < contrast.max() < 1.25
-    grey = (jittered.amax(dim=1) - jittered.amin(dim=1)).amax(dim=(1, 2)) < 1e-6
-    assert 1 <= grey.sum() <= 16
+    gray = (jittered.amax(dim=1) - jittered.amin(dim=1)).amax(dim=(1, 2)) < 1e-6
+    assert 1 <= gray.sum() <= 16
     assert torch.equal(jittered, jitter_colors(images, 0.2, seed=0, step=1))
-    torch.testing.assert_close(jitter_colors(images, 0.0, seed=0, step=1)[~grey], images[~grey])
+    torch.testing.assert_close(jitter_colors(images, 0.0, seed=0, step=1)[~gray], images[~gray])

@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib", reason="pip install 'hf_usod[figures]'")
 from hf_usod.cli import main
 from hf_usod.evaluation import map_samples, score_maps
 from hf_usod.evaluation.curves import save_figure
-from hf_usod.evaluation.figures import HARD_COLOUR, compare, extremes, hard_sample_grid, hard_samples, label_evolution
+from hf_usod.evaluation.figures import HARD_COLOR, compare, extremes, hard_sample_grid, hard_samples, label_evolution
 from hf_usod.labels import LabelStore
 
 
@@ -53,7 +53,7 @@ def test_hard_samples_are_the_undecided_pixels():
     photo = np.full((1, 4, 3), 100, np.uint8)
     shown = hard_samples(photo, np.array([[0.0, 0.39, 0.45, 1.0]]), margin=0.11)
     assert (shown[0, 0] == 100).all() and (shown[0, 3] == 100).all()
-    assert np.allclose(shown[0, 1], 35 + 0.65 * HARD_COLOUR, atol=1) and (shown[0, 1] == shown[0, 2]).all()
+    assert np.allclose(shown[0, 1], 35 + 0.65 * HARD_COLOR, atol=1) and (shown[0, 1] == shown[0, 2]).all()
     figure = hard_sample_grid([photo], {1: [np.full((1, 4), 0.5)], 9: [np.full((1, 4), 0.5)]}, num_epochs=9)
     _, _, first, _, last = pictures(figure)
     assert not (first == 100).all() and (last == 100).all()  # the curriculum ends after a third

@@ -234,11 +234,11 @@ def test_inputs_are_read_the_same_in_every_form():
     assert all(result == results[0] for result in results)
 
 
-def test_grey_ground_truth_is_cut_at_half_of_its_range():
-    grey = np.array([[0, 127, 128, 255]], np.uint8).repeat(4, 0)
+def test_gray_ground_truth_is_cut_at_half_of_its_range():
+    gray = np.array([[0, 127, 128, 255]], np.uint8).repeat(4, 0)
     cut = np.array([[False, False, True, True]]).repeat(4, 0)
     prediction = NOISE[:4, :4]
-    for truth in (grey, grey / 255, grey.astype(np.uint16) * 257):
+    for truth in (gray, gray / 255, gray.astype(np.uint16) * 257):
         assert score_image(prediction, truth).scores == score_image(prediction, cut).scores
 
 

@@ -48,7 +48,7 @@ def test_sections_are_written_and_stay(results, root):
         ("<!-- results: scores.json -->\n", "without"),
         (section("scores.json scores=f"), "no score 'f'"),
         (section("scores.json models=three"), "no model 'three'"),
-        (section("scores.json colour=red"), "no option 'colour'"),
+        (section("scores.json color=red"), "no option 'color'"),
     ],
 )
 def test_mistakes(results, root, text, message):

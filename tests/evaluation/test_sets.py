@@ -50,8 +50,8 @@ def test_missing_maps_are_named_or_left_out_on_request(data):
 
 
 def cutout(opacity):
-    colours = np.random.default_rng(1).integers(0, 256, (8, 10, 3)).astype(np.uint8)
-    return Image.fromarray(np.dstack([colours, opacity]))
+    colors = np.random.default_rng(1).integers(0, 256, (8, 10, 3)).astype(np.uint8)
+    return Image.fromarray(np.dstack([colors, opacity]))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def cutout(opacity):
     [
         Image.fromarray(LEVELS),
         Image.fromarray(LEVELS).convert("RGB"),
-        Image.fromarray(LEVELS).convert("RGBA"),  # opaque: a grey map saved with an alpha channel
+        Image.fromarray(LEVELS).convert("RGBA"),  # opaque: a gray map saved with an alpha channel
         Image.fromarray(LEVELS.astype(np.uint16) * 257),
         cutout(LEVELS),  # as rembg writes it
     ],
@@ -74,9 +74,9 @@ def test_maps_in_any_form(tmp_path, picture):
     assert metrics.results() == expected.results()
 
 
-def palette(colour):
+def palette(color):
     picture = Image.fromarray(MASK.astype(np.uint8), "P")
-    picture.putpalette([0, 0, 0, *colour])
+    picture.putpalette([0, 0, 0, *color])
     return picture
 
 

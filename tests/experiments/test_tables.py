@@ -153,7 +153,7 @@ def test_data_sets_that_are_not_there_are_named(recipe, tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"colour": 1}, "unexpected keyword argument 'colour'"),
+        ({"color": 1}, "unexpected keyword argument 'color'"),
         ({"title": 7}, "`title` is to be a text, got 7"),
         ({"variants": ["on"]}, "`variants` is to be names with"),
         ({"variants": {}, "published": {}}, "`variants` is to be names with"),

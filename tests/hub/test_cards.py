@@ -14,7 +14,7 @@ from hf_usod.hub.cards import Measurement, render_template
 
 SOURCES = sorted(path for path in CARDS.glob("*.md") if path.stem != "pseudo-labels")
 ADAPTERS = {"usod-rsi-lite", "usod-steel-lite", "usod-video-lite"}
-SECTIONS = ["In which sense it is label-free", "How to use it", "Training", "Results", "Limits", "Licence", "Citation"]
+SECTIONS = ["In which sense it is label-free", "How to use it", "Training", "Results", "Limits", "License", "Citation"]
 
 
 def report(model, dataset="SOME-dev", mae=0.1234567, **kwargs):

@@ -15,7 +15,7 @@ SPACE = Path(__file__).parents[2] / "space"
 
 
 @pytest.fixture
-def labelled(tmp_path):
+def labeled(tmp_path):
     for folder, suffix in (("images", "jpg"), ("labels", "png")):
         (tmp_path / folder).mkdir()
         Image.new("L", (8, 6)).save(tmp_path / folder / f"a.{suffix}")
@@ -69,8 +69,8 @@ def test_the_repositorys_own_space(capsys):
         (["dataset", "{root}/none", "--images", "{root}/images", "--license", "mit"], "none: no such folder"),
     ],
 )
-def test_refusals(capsys, labelled, arguments, message):
-    status, out, err = publish(capsys, *(text.format(root=labelled) for text in arguments))
+def test_refusals(capsys, labeled, arguments, message):
+    status, out, err = publish(capsys, *(text.format(root=labeled) for text in arguments))
     assert status == 1 and message in err and out == ""
 
 
@@ -102,8 +102,8 @@ def test_base_that_only_exists_here(capsys, tmp_path):
         (lambda root: (root / "labels" / "a.png").write_bytes(b"text"), "a.png: cannot be read as an image"),
     ],
 )
-def test_pairs_that_do_not_fit(capsys, labelled, break_it, message):
-    break_it(labelled)
-    options = ["--images", labelled / "images", "--license", "cc-by-4.0"]
-    status, _, err = publish(capsys, "dataset", labelled / "labels", *options)
+def test_pairs_that_do_not_fit(capsys, labeled, break_it, message):
+    break_it(labeled)
+    options = ["--images", labeled / "images", "--license", "cc-by-4.0"]
+    status, _, err = publish(capsys, "dataset", labeled / "labels", *options)
     assert status == 1 and re.search(message, err)

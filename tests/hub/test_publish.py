@@ -145,7 +145,7 @@ def sources(tiny_backbone, tmp_path_factory) -> Path:
     for number, name in enumerate(("b", "sub/a")):
         save_photo(root / "images" / f"{name}.jpg", number)
         save_photo(root / "labels" / f"{name}.png", number, "L")
-    save_photo(root / "images" / "unlabelled.jpg", 5)
+    save_photo(root / "images" / "unlabeled.jpg", 5)
     save_photo(root / "photo.png", 9)
     return root
 

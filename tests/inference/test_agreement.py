@@ -66,7 +66,7 @@ def test_still_frames_as_the_formula_says():
 
 
 def test_a_cut_carries_nothing_over():
-    """After a cut to another scene colours do not match, but by chance: the maps of the old one have hardly a say."""
+    """After a cut to another scene colors do not match, but by chance: the maps of the old one have hardly a say."""
     other = Image.fromarray(255 - np.asarray(image(0)))
     empty, full = level(np.full((HEIGHT, WIDTH), 0.1)), level(np.full((HEIGHT, WIDTH), 0.9))
     result = list(agree([*[(image(0), empty)] * 3, *[(other, full)] * 3]))

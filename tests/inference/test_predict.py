@@ -45,11 +45,11 @@ FLOAT = Image.fromarray(np.asarray(photo(mode="L")).astype(np.float32) / 255)
     "name, image, size",
     [
         ("rgb.jpg", photo(), (40, 30)),
-        ("grey.png", photo(mode="L"), (40, 30)),
+        ("gray.png", photo(mode="L"), (40, 30)),
         ("palette.gif", photo(mode="P"), (40, 30)),
         ("cmyk.jpg", photo(mode="CMYK"), (40, 30)),
         ("rgba.png", photo(mode="RGBA"), (40, 30)),
-        ("grey_alpha.png", photo(mode="LA"), (40, 30)),
+        ("gray_alpha.png", photo(mode="LA"), (40, 30)),
         ("one_bit.bmp", photo(mode="1"), (40, 30)),
         ("sixteen_bit.png", SIXTEEN_BIT, (40, 30)),
         ("float.tiff", FLOAT, (40, 30)),
@@ -73,7 +73,7 @@ def test_kinds_of_images(predict, tmp_path, name, image, size):
     assert (np.asarray(made["cutout"])[..., 3] == np.asarray(made["saliency"])).all()
 
 
-def test_greyscale_and_sixteen_bit_are_the_same_photo(predict, tmp_path):
+def test_grayscale_and_sixteen_bit_are_the_same_photo(predict, tmp_path):
     photo(mode="L").save(tmp_path / "eight.png")
     SIXTEEN_BIT.save(tmp_path / "sixteen.png")
     assert predict(tmp_path / "*.png") == 0
@@ -243,7 +243,7 @@ def test_backgrounds_of_photos(predict, tmp_path, save):
 def test_a_bad_background_is_told_before_anything_is_done(predict, tmp_path, capsys):
     photo().save(tmp_path / "a.png")
     assert predict(tmp_path / "a.png", "--save", "cutout", "--background", "nothing.png") == 1
-    assert "nothing.png: is neither a colour" in capsys.readouterr().err
+    assert "nothing.png: is neither a color" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -22,7 +22,7 @@ from hf_usod.cli import main
 from hf_usod.data.video import flow_image
 from hf_usod.inference import predict_clip
 from hf_usod.inference.agreement import agree
-from hf_usod.inference.video import _with_neighbours
+from hf_usod.inference.video import _with_neighbors
 
 av = pytest.importorskip("av", reason="needs the extra `video`")
 SIZE = (96, 64)
@@ -378,10 +378,10 @@ def test_the_frames_of_a_clip_agree(predict, model, tmp_path):
         assert np.abs(shown.mean(axis=-1) - 255 * saliency.numpy()).mean() < 3
 
 
-def test_neighbours():
-    assert list(_with_neighbours("abc")) == [("a", "b", False), ("b", "c", False), ("c", "b", True)]
-    assert list(_with_neighbours("a")) == [("a", None, True)]
-    assert list(_with_neighbours("")) == []
+def test_neighbors():
+    assert list(_with_neighbors("abc")) == [("a", "b", False), ("b", "c", False), ("c", "b", True)]
+    assert list(_with_neighbors("a")) == [("a", None, True)]
+    assert list(_with_neighbors("")) == []
 
 
 def length(path):

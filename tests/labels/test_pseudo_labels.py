@@ -88,7 +88,7 @@ def test_threshold_alone():
     np.testing.assert_array_equal(label, expected)
 
 
-def test_pixel_refinement_moves_towards_the_object():
+def test_pixel_refinement_moves_toward_the_object():
     saliency, image, truth = scene()
     label = make_pseudo_label(saliency, image, "pixel")
     assert error(label, truth) < error(make_pseudo_label(saliency, image, "none"), truth)

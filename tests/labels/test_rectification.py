@@ -35,7 +35,7 @@ def test_empty_maps_stay_empty():
     some, none = maps(0), torch.zeros(3, 1, 5, 7)
     assert torch.equal(rectify(none, none, none), none)
     assert torch.equal(rectify(none, none, None), none)
-    mixed = torch.cat([none[:1], some[1:]])  # an empty sample does not touch its neighbours
+    mixed = torch.cat([none[:1], some[1:]])  # an empty sample does not touch its neighbors
     label = rectify(mixed, mixed, mixed)
     assert torch.equal(label[:1], none[:1])
     torch.testing.assert_close(label[1:], rectify(some, some, some)[1:])

@@ -11,8 +11,8 @@ from hf_usod.models.image_processing_usod import check_aux, read_aux, to_aux_rgb
 PROCESSOR = UsodImageProcessor()
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)
-GREY = RNG.integers(0, 256, (37, 53), dtype=np.uint8)
-GREY[0, :2] = 0, 255  # so that the map's own range is that of its type
+GRAY = RNG.integers(0, 256, (37, 53), dtype=np.uint8)
+GRAY[0, :2] = 0, 255  # so that the map's own range is that of its type
 FLOW = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)
 
 
@@ -32,32 +32,32 @@ def _saved(image: Image.Image, folder, name: str):
 
 # The same map in every type that is accepted
 DEPTH = {
-    "8-bit png": lambda folder: _saved(Image.fromarray(GREY), folder, "photo.png"),
-    "8-bit, three channels": lambda folder: _saved(Image.fromarray(GREY).convert("RGB"), folder, "photo.png"),
-    "16-bit png": lambda folder: _saved(Image.fromarray(GREY.astype(np.uint16) * 13 + 700), folder, "photo.png"),
-    "16-bit png, string": lambda folder: str(_saved(Image.fromarray(GREY.astype(np.uint16) + 1), folder, "photo.png")),
-    "32-bit tiff": lambda folder: _saved(Image.fromarray((GREY.astype(np.int32) + 1) * 99999), folder, "photo.tiff"),
-    "float tiff": lambda folder: _saved(Image.fromarray(GREY / np.float32(40) - 2), folder, "photo.tiff"),
-    "pil": lambda folder: Image.fromarray(GREY),
-    "pil float": lambda folder: Image.fromarray(GREY.astype(np.float32) + 1),
-    "numpy": lambda folder: GREY,
-    "numpy hw1": lambda folder: GREY[..., None],
-    "numpy rgb": lambda folder: np.dstack([GREY] * 3),
-    "numpy uint16": lambda folder: GREY.astype(np.uint16) * 13 + 700,
-    "numpy int16": lambda folder: GREY.astype(np.int16) - 100,
-    "numpy float64": lambda folder: GREY * 0.013 + 1.5,
-    "torch 1hw": lambda folder: torch.from_numpy(GREY)[None],
-    "torch float": lambda folder: torch.from_numpy(GREY) / 1000 + 1,
+    "8-bit png": lambda folder: _saved(Image.fromarray(GRAY), folder, "photo.png"),
+    "8-bit, three channels": lambda folder: _saved(Image.fromarray(GRAY).convert("RGB"), folder, "photo.png"),
+    "16-bit png": lambda folder: _saved(Image.fromarray(GRAY.astype(np.uint16) * 13 + 700), folder, "photo.png"),
+    "16-bit png, string": lambda folder: str(_saved(Image.fromarray(GRAY.astype(np.uint16) + 1), folder, "photo.png")),
+    "32-bit tiff": lambda folder: _saved(Image.fromarray((GRAY.astype(np.int32) + 1) * 99999), folder, "photo.tiff"),
+    "float tiff": lambda folder: _saved(Image.fromarray(GRAY / np.float32(40) - 2), folder, "photo.tiff"),
+    "pil": lambda folder: Image.fromarray(GRAY),
+    "pil float": lambda folder: Image.fromarray(GRAY.astype(np.float32) + 1),
+    "numpy": lambda folder: GRAY,
+    "numpy hw1": lambda folder: GRAY[..., None],
+    "numpy rgb": lambda folder: np.dstack([GRAY] * 3),
+    "numpy uint16": lambda folder: GRAY.astype(np.uint16) * 13 + 700,
+    "numpy int16": lambda folder: GRAY.astype(np.int16) - 100,
+    "numpy float64": lambda folder: GRAY * 0.013 + 1.5,
+    "torch 1hw": lambda folder: torch.from_numpy(GRAY)[None],
+    "torch float": lambda folder: torch.from_numpy(GRAY) / 1000 + 1,
 }
 
 
 @pytest.mark.parametrize("kind", DEPTH)
 def test_types(kind, tmp_path):
-    torch.testing.assert_close(_aux(PHOTO, [DEPTH[kind](tmp_path)]), _by_hand(GREY), atol=1e-6, rtol=0)
+    torch.testing.assert_close(_aux(PHOTO, [DEPTH[kind](tmp_path)]), _by_hand(GRAY), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["path", "pil", "hwc", "chw", "float"])
-def test_colour(kind, tmp_path):
+def test_color(kind, tmp_path):
     flow = {
         "path": lambda: _saved(Image.fromarray(FLOW), tmp_path, "photo.png"),
         "pil": lambda: Image.fromarray(FLOW),
@@ -79,16 +79,16 @@ def test_images_are_as_without_maps_and_no_maps_are_as_before():
 
 def test_an_image_without_map_is_its_own():
     photos = [PHOTO, FLOW[:30], PHOTO[:, :20]]
-    aux = _aux(photos, [GREY, None, None])
-    assert torch.equal(aux[:1], _aux(PHOTO, [GREY]))
+    aux = _aux(photos, [GRAY, None, None])
+    assert torch.equal(aux[:1], _aux(PHOTO, [GRAY]))
     for index in (1, 2):
         torch.testing.assert_close(aux[index : index + 1], _by_hand(photos[index]), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("image", [PHOTO, [PHOTO], PHOTO[None], Image.fromarray(PHOTO)])
-@pytest.mark.parametrize("aux", [GREY, [GREY], (Image.fromarray(GREY),)])
+@pytest.mark.parametrize("aux", [GRAY, [GRAY], (Image.fromarray(GRAY),)])
 def test_one_map_needs_no_list(image, aux):
-    torch.testing.assert_close(_aux(image, aux), _by_hand(GREY), atol=1e-6, rtol=0)
+    torch.testing.assert_close(_aux(image, aux), _by_hand(GRAY), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_one_map_needs_no_list(image, aux):
     ],
 )
 def test_maps_take_the_size_of_their_images_and_stay_in_the_unit_range(settings, size):
-    twice = Image.fromarray(GREY).resize((106, 74))
+    twice = Image.fromarray(GRAY).resize((106, 74))
     inputs = PROCESSOR(PHOTO, aux_images=[twice], return_tensors="pt", **settings)
     assert inputs.pixel_values.shape == inputs.aux_pixel_values.shape == (1, 3, *size[::-1])
     assert inputs.aux_pixel_values.min() >= 0 and 0.5 < inputs.aux_pixel_values.max() <= 1
@@ -170,16 +170,16 @@ def test_proportions(image, aux, fits):
 
 def test_maps_that_do_not_fit_are_named(tmp_path):
     photo = _saved(Image.fromarray(PHOTO), tmp_path, "photo.jpg")
-    turned = _saved(Image.fromarray(GREY.T.copy()), tmp_path, "photo.png")
-    other = _saved(Image.fromarray(GREY), tmp_path, "other.png")
+    turned = _saved(Image.fromarray(GRAY.T.copy()), tmp_path, "photo.png")
+    other = _saved(Image.fromarray(GRAY), tmp_path, "other.png")
     with pytest.raises(ValueError, match=r"photo\.png is 37 x 53.*photo\.jpg of 53 x 37"):
         PROCESSOR(photo, aux_images=[turned])
     with pytest.raises(ValueError, match=r"other\.png does not have the name of the image .*photo\.jpg"):
-        PROCESSOR([PHOTO, str(photo)], aux_images=[GREY, other])
+        PROCESSOR([PHOTO, str(photo)], aux_images=[GRAY, other])
     _aux(photo, [read_aux(other)])
 
 
-@pytest.mark.parametrize("aux", [[], [GREY, GREY], [None, None]])
+@pytest.mark.parametrize("aux", [[], [GRAY, GRAY], [None, None]])
 def test_one_map_an_image(aux):
     with pytest.raises(ValueError, match=f"{len(aux)} auxiliary maps for 1 images"):
         PROCESSOR(PHOTO, aux_images=aux)

@@ -8,14 +8,14 @@ from hf_usod import SaliencyOutput, UsodImageProcessor
 from hf_usod.models.image_processing_usod import read_image
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
-GREY = PHOTO[..., 0]
+GRAY = PHOTO[..., 0]
 PROCESSOR = UsodImageProcessor()
 
 
 def _by_hand(photo: np.ndarray, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)) -> torch.Tensor:
     resized = np.asarray(Image.fromarray(photo).resize((320, 320), Image.Resampling.BICUBIC))
-    normalised = (resized.astype(np.float64) / 255 - mean) / std
-    return torch.from_numpy(normalised.transpose(2, 0, 1)).float()[None]
+    normalized = (resized.astype(np.float64) / 255 - mean) / std
+    return torch.from_numpy(normalized.transpose(2, 0, 1)).float()[None]
 
 
 def _pixels(images, **kwargs) -> torch.Tensor:
@@ -28,14 +28,14 @@ def _saved(image: Image.Image, folder, extension="png", **kwargs):
 
 
 # The same photo in every type that is accepted
-COLOUR = {
+COLOR = {
     "path": lambda folder: _saved(Image.fromarray(PHOTO), folder),
     "path as string": lambda folder: str(_saved(Image.fromarray(PHOTO), folder)),
     "pil": lambda folder: Image.fromarray(PHOTO),
     "pil rgba": lambda folder: Image.fromarray(PHOTO).convert("RGBA"),
     "numpy hwc": lambda folder: PHOTO,
     "numpy chw": lambda folder: PHOTO.transpose(2, 0, 1),
-    "numpy rgba": lambda folder: np.dstack([PHOTO, np.full_like(GREY, 255)]),
+    "numpy rgba": lambda folder: np.dstack([PHOTO, np.full_like(GRAY, 255)]),
     "numpy uint16": lambda folder: PHOTO.astype(np.uint16) * 257,
     "numpy int64": lambda folder: PHOTO.astype(np.int64),
     "numpy float32": lambda folder: PHOTO.astype(np.float32) / 255,
@@ -44,30 +44,30 @@ COLOUR = {
     "torch hwc": lambda folder: torch.from_numpy(PHOTO),
     "torch float32": lambda folder: torch.from_numpy(PHOTO).permute(2, 0, 1).float() / 255,
 }
-GREYSCALE = {
-    "path": lambda folder: _saved(Image.fromarray(GREY), folder),
-    "pil": lambda folder: Image.fromarray(GREY),
-    "numpy hw": lambda folder: GREY,
-    "numpy hw1": lambda folder: GREY[..., None],
-    "numpy 1hw": lambda folder: GREY[None],
-    "numpy hw uint16": lambda folder: GREY.astype(np.uint16) * 257,
-    "numpy hw float32": lambda folder: GREY.astype(np.float32) / 255,
-    "torch hw": lambda folder: torch.from_numpy(GREY.copy()),
-    "torch 1hw": lambda folder: torch.from_numpy(GREY.copy())[None],
+GRAYSCALE = {
+    "path": lambda folder: _saved(Image.fromarray(GRAY), folder),
+    "pil": lambda folder: Image.fromarray(GRAY),
+    "numpy hw": lambda folder: GRAY,
+    "numpy hw1": lambda folder: GRAY[..., None],
+    "numpy 1hw": lambda folder: GRAY[None],
+    "numpy hw uint16": lambda folder: GRAY.astype(np.uint16) * 257,
+    "numpy hw float32": lambda folder: GRAY.astype(np.float32) / 255,
+    "torch hw": lambda folder: torch.from_numpy(GRAY.copy()),
+    "torch 1hw": lambda folder: torch.from_numpy(GRAY.copy())[None],
 }
 
 
-@pytest.mark.parametrize("kind", COLOUR)
-def test_colour_types(kind, tmp_path):
-    assert torch.equal(_pixels(COLOUR[kind](tmp_path)), _pixels(Image.fromarray(PHOTO)))
+@pytest.mark.parametrize("kind", COLOR)
+def test_color_types(kind, tmp_path):
+    assert torch.equal(_pixels(COLOR[kind](tmp_path)), _pixels(Image.fromarray(PHOTO)))
 
 
-@pytest.mark.parametrize("kind", GREYSCALE)
-def test_greyscale_types(kind, tmp_path):
-    assert torch.equal(_pixels(GREYSCALE[kind](tmp_path)), _pixels(Image.fromarray(np.dstack([GREY] * 3))))
+@pytest.mark.parametrize("kind", GRAYSCALE)
+def test_grayscale_types(kind, tmp_path):
+    assert torch.equal(_pixels(GRAYSCALE[kind](tmp_path)), _pixels(Image.fromarray(np.dstack([GRAY] * 3))))
 
 
-def test_resized_and_normalised_as_by_hand():
+def test_resized_and_normalized_as_by_hand():
     pixels = _pixels(PHOTO)
     assert pixels.shape == (1, 3, 320, 320)
     assert pixels.dtype == torch.float32
@@ -94,11 +94,11 @@ def test_inputs_are_the_released_programs(size):
     "images",
     [
         [PHOTO, PHOTO[:20], Image.fromarray(PHOTO[:, :20])],
-        [GREY, GREY[:20], GREY[:, :20]],
-        [GREY, PHOTO],
+        [GRAY, GRAY[:20], GRAY[:, :20]],
+        [GRAY, PHOTO],
         np.stack([PHOTO, PHOTO[::-1]]),
     ],
-    ids=["sizes", "greyscale", "greyscale and colour", "batch"],
+    ids=["sizes", "grayscale", "grayscale and color", "batch"],
 )
 def test_list_is_its_images_one_by_one(images):
     assert torch.equal(_pixels(images), torch.cat([_pixels(image) for image in images]))
@@ -122,13 +122,13 @@ def _palette(transparency: bool) -> Image.Image:
     return image
 
 
-# Image, extension, keyword arguments of save, and the colour that is to be seen
+# Image, extension, keyword arguments of save, and the color that is to be seen
 FILES = {
-    "greyscale": (Image.new("L", (40, 30), 7), "png", {}, (7, 7, 7)),
+    "grayscale": (Image.new("L", (40, 30), 7), "png", {}, (7, 7, 7)),
     "1 bit": (Image.new("1", (40, 30), 1), "png", {}, (255, 255, 255)),
     "palette": (_palette(False), "png", {}, (10, 200, 30)),
     "transparent palette": (_palette(True), "png", {"transparency": 1}, (255, 255, 255)),
-    "transparent colour": (Image.new("RGB", (40, 30), (1, 2, 3)), "png", {"transparency": (1, 2, 3)}, (255, 255, 255)),
+    "transparent color": (Image.new("RGB", (40, 30), (1, 2, 3)), "png", {"transparency": (1, 2, 3)}, (255, 255, 255)),
     "gif": (_palette(False), "gif", {}, (10, 200, 30)),
     "cmyk": (Image.new("CMYK", (40, 30), (255, 0, 0, 0)), "tiff", {}, (0, 255, 255)),
     "rgba opaque": (Image.new("RGBA", (40, 30), (9, 8, 7, 255)), "png", {}, (9, 8, 7)),
@@ -146,12 +146,12 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_files(kind, tmp_path):
-    image, extension, kwargs, colour = FILES[kind]
+    image, extension, kwargs, color = FILES[kind]
     path = _saved(image, tmp_path, extension, **kwargs)
     read = read_image(path)
     assert (read.mode, read.size) == ("RGB", image.size)
-    assert (np.asarray(read) == colour).all()
-    expected = _by_hand(np.full((320, 320, 3), colour, dtype=np.uint8))
+    assert (np.asarray(read) == color).all()
+    expected = _by_hand(np.full((320, 320, 3), color, dtype=np.uint8))
     for source in (path, Image.open(path)):
         torch.testing.assert_close(_pixels(source), expected, atol=1e-6, rtol=0)
 
@@ -162,10 +162,10 @@ def test_files(kind, tmp_path):
         PHOTO.astype(np.float32),
         PHOTO / 127.5 - 1,
         torch.from_numpy(PHOTO).permute(2, 0, 1).float(),
-        GREY.astype(np.float32),
+        GRAY.astype(np.float32),
         np.full((9, 9, 3), np.nan),
     ],
-    ids=["0..255", "-1..1", "torch", "greyscale", "nan"],
+    ids=["0..255", "-1..1", "torch", "grayscale", "nan"],
 )
 def test_floats_outside_0_to_1_raise(image):
     with pytest.raises(ValueError, match=r"float.*Divide by 255"):

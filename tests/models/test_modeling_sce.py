@@ -68,7 +68,7 @@ def test_logits_are_the_methods(models, backbone, size):
 
 
 @torch.no_grad()
-def test_stride_4_map_is_centred(models):
+def test_stride_4_map_is_centered(models):
     model = models["tiny-resnet"]
     logits = model.decoder(model.backbone(torch.randn(2, 3, 96, 128)).feature_maps)
     assert logits.shape == (2, 1, 24, 32)

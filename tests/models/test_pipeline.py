@@ -87,7 +87,7 @@ def test_wrong_threshold(detect, threshold):
         detect(PHOTOS[0], threshold=threshold)
 
 
-def test_greyscale_and_transparent_photos(detect):
+def test_grayscale_and_transparent_photos(detect):
     for mode in ("L", "RGBA", "P"):
         output = detect(PHOTOS[0].convert(mode))
         assert {key: (output[key].mode, output[key].size) for key in MODES} == {

@@ -15,7 +15,7 @@ AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
 
 
 def transcription(image, saliency, dilations=(1, 2, 4, 8), num_iter=6):
-    """Method section 7, in float64, pixel by neighbour: `image (3, H, W)`, `saliency (H, W)`."""
+    """Method section 7, in float64, pixel by neighbor: `image (3, H, W)`, `saliency (H, W)`."""
     image, saliency = np.asarray(image, np.float64), np.asarray(saliency, np.float64)
     rows, columns = np.indices(saliency.shape)
     height, width = saliency.shape

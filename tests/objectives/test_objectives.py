@@ -126,27 +126,27 @@ def plain_btm(saliency: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     total = torch.zeros((), dtype=torch.float64)
     for dy in range(-5, 6):
         for dx in range(-5, 6):
-            neighbour = torch.zeros_like(saliency)
+            neighbor = torch.zeros_like(saliency)
             texture = torch.zeros_like(images)
             to_y, to_x = slice(max(-dy, 0), height - max(dy, 0)), slice(max(-dx, 0), width - max(dx, 0))
             from_y, from_x = slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0))
-            neighbour[..., to_y, to_x] = saliency[..., from_y, from_x]
+            neighbor[..., to_y, to_x] = saliency[..., from_y, from_x]
             texture[..., to_y, to_x] = images[..., from_y, from_x]
             weight = torch.ones(len(images), height, width, dtype=torch.float64)
             for modality in (images - texture).split(3, dim=1):
                 weight = weight * torch.exp(-200 * modality.pow(2).sum(dim=1))
-            total = total + (outline * weight * (saliency - neighbour).abs()[:, 0]).sum()
+            total = total + (outline * weight * (saliency - neighbor).abs()[:, 0]).sum()
     return total / outline.sum()
 
 
-def blobs(height: int, width: int, centres: list[tuple[float, float]], radius: float) -> torch.Tensor:
-    """`(B, 1, H, W)` soft discs of different sizes, nowhere flat; centres are in units of the image."""
+def blobs(height: int, width: int, centers: list[tuple[float, float]], radius: float) -> torch.Tensor:
+    """`(B, 1, H, W)` soft discs of different sizes, nowhere flat; centers are in units of the image."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     maps = []
-    for index, (cy, cx) in enumerate(centres):
+    for index, (cy, cx) in enumerate(centers):
         distance = ((y - cy * height) ** 2 + (x - cx * width) ** 2).double().sqrt()
         maps.append(torch.sigmoid((radius * (1 + index / 4) - distance) / 6))
-    return 0.9 * torch.stack(maps)[:, None] + 0.05 * torch.rand(len(centres), 1, height, width, dtype=torch.float64)
+    return 0.9 * torch.stack(maps)[:, None] + 0.05 * torch.rand(len(centers), 1, height, width, dtype=torch.float64)
 
 
 def textures(batch: int, channels: int, height: int, width: int, contrast: float = 0.15) -> torch.Tensor:
@@ -210,7 +210,7 @@ def test_btm_sends_no_gradient_into_the_images():
 
 
 def test_btm_gradient_is_the_same_each_time():
-    saliency = torch.rand(8, 1, 160, 160)  # many boundary pixels, which share neighbours
+    saliency = torch.rand(8, 1, 160, 160)  # many boundary pixels, which share neighbors
     images = 0.1 * torch.rand(8, 3, 160, 160)
     first, *others = (value_and_gradient(lambda s: btm_loss(s, images), saliency)[1] for _ in range(4))
     assert all(torch.equal(first, other) for other in others)
@@ -222,7 +222,7 @@ def ramp() -> torch.Tensor:
 
 
 # The boundary of the ramp is the columns 10 to 13 of 24, 0.5 on average. Of 11 rows of a window, 30/24 lie outside on
-# average; neighbours there are 0. A row inside adds 2 (1 + 2 + 3 + 4 + 5)/23, one outside 11 times the pixel's value.
+# average; neighbors there are 0. A row inside adds 2 (1 + 2 + 3 + 4 + 5)/23, one outside 11 times the pixel's value.
 FLAT_TEXTURE = ((24 * 11 - 30) * 30 / 23 + 30 * 11 * 0.5) / 24
 # Where a step to the next column halves the weight, d steps give 2^-(d^2), and what is outside has none.
 RAMP_TEXTURE = (24 * 11 - 30) / 24 * 2 * (1 * 2**-1 + 2 * 2**-4 + 3 * 2**-9 + 4 * 2**-16 + 5 * 2**-25) / 23

@@ -103,7 +103,7 @@ def test_predict(client, expected, name):
 def test_render_follows_the_last_photo(client):
     _, _, half, saliency = client.predict(handle_file(example("coffee")), threshold=0.5, api_name="/predict")
     _, cutout, mask = client.predict(
-        threshold=0.2, edge="sharp", transparent=False, colour="#00ff00", api_name="/render"
+        threshold=0.2, edge="sharp", transparent=False, color="#00ff00", api_name="/render"
     )
     levels, mask, cutout = pixels(saliency), pixels(mask), pixels(cutout)
     assert np.array_equal(mask == 255, levels > 0.2 * 255) and (mask == 255).sum() > (pixels(half) == 255).sum()

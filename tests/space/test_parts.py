@@ -72,11 +72,11 @@ def test_backgrounds():
     photo = Image.new("RGB", (2, 1), "red")
     saliency = Image.fromarray(np.array([[255, 0]], np.uint8))
     assert [cut_photo(photo, saliency, 0.5).getpixel((x, 0)) for x in (0, 1)] == [(255, 0, 0, 255), (255, 0, 0, 0)]
-    for colour in ("#0000ff", "blue", "rgba(0, 0, 254.6, 1)"):
-        picture = cut_photo(photo, saliency, 0.5, background=colour)
+    for color in ("#0000ff", "blue", "rgba(0, 0, 254.6, 1)"):
+        picture = cut_photo(photo, saliency, 0.5, background=color)
         assert [picture.getpixel((x, 0)) for x in (0, 1)] == [(255, 0, 0), (0, 0, 255)]
-    with pytest.raises(ValueError, match="colour"):
-        cut_photo(photo, saliency, 0.5, background="colour")
+    with pytest.raises(ValueError, match="color"):
+        cut_photo(photo, saliency, 0.5, background="color")
     assert on_checkerboard(cut_photo(photo, saliency, 0.5)).getpixel((1, 0)) == (255, 255, 255)
 
 

@@ -27,8 +27,8 @@ def write_photo(path: Path, seed: int) -> None:
     y, x = np.mgrid[:80, :96]
     cy, cx = random.uniform([30, 30], [50, 66])
     inside = ((y - cy) / random.uniform(12, 24)) ** 2 + ((x - cx) / random.uniform(12, 24)) ** 2 < 1
-    colours = random.integers([[0, 0, 0], [150, 100, 100]], [[80, 80, 80], [255, 255, 255]])
-    photo = np.where(inside[..., None], colours[1], colours[0]) + random.normal(0, 10, (80, 96, 3))
+    colors = random.integers([[0, 0, 0], [150, 100, 100]], [[80, 80, 80], [255, 255, 255]])
+    photo = np.where(inside[..., None], colors[1], colors[0]) + random.normal(0, 10, (80, 96, 3))
     Image.fromarray(photo.clip(0, 255).astype(np.uint8)).save(path)
 
 

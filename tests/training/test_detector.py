@@ -211,7 +211,7 @@ def test_a_second_view_of_a_part_is_compared_with_that_part(settings, tmp_path):
     )
 
 
-def test_colours_vary_and_auxiliary_maps_keep_theirs(settings, tmp_path):
+def test_colors_vary_and_auxiliary_maps_keep_theirs(settings, tmp_path):
     stage, batch = make_stage(settings, tmp_path, color_jitter=0.5)
     images = torch.rand(2, 3, SIZE, SIZE)
     batch["pixel_values"] = (images - 0.5) / 0.25

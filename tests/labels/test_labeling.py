@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from hf_usod import UsodImageProcessor, UsodSceConfig, UsodSceModel, UsodSdConfig, UsodSdModel
 from hf_usod.cli import main
-from hf_usod.labels import label_images, labelling, make_pseudo_label
+from hf_usod.labels import label_images, labeling, make_pseudo_label
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +115,12 @@ def test_existing_labels_are_kept_unless_told(label, tmp_path, capsys):
     assert label("--refine", "none") == 0
     assert kept.read_bytes() == b"precious" and made(tmp_path / "labels") == LABELS
     printed = capsys.readouterr().out
-    assert "4 photos labelled" in printed and "1 labels existed and were kept" in printed
+    assert "4 photos labeled" in printed and "1 labels existed and were kept" in printed
     assert label("--refine", "none", "--overwrite") == 0
     assert Image.open(kept).size == (51, 40)
 
 
-def test_damaged_photos_are_named_and_the_others_labelled(label, photos, tmp_path, capsys):
+def test_damaged_photos_are_named_and_the_others_labeled(label, photos, tmp_path, capsys):
     (photos / "b.png").write_bytes((photos / "b.png").read_bytes()[:900])
     (photos / "text.jpg").write_text("no image")
     (tmp_path / "labels" / "more" / "c.png" / "folder").mkdir(parents=True)
@@ -147,8 +147,8 @@ def test_photos_are_never_overwritten(model, image_processor, photos):
         label_images(model, image_processor, [(photos / name, shared) for name in ("a.png", "b.png")], "none")
 
 
-def test_large_photos_are_labelled_at_their_own_size(model, image_processor, tmp_path, monkeypatch):
-    monkeypatch.setattr(labelling, "MAX_SIDE", 60)
+def test_large_photos_are_labeled_at_their_own_size(model, image_processor, tmp_path, monkeypatch):
+    monkeypatch.setattr(labeling, "MAX_SIDE", 60)
     photo(3, (50, 40)).resize((500, 400)).save(tmp_path / "large.jpg")
     label_images(model, image_processor, [(tmp_path / "large.jpg", tmp_path / "out.png")], "pixel", num_workers=0)
     written = np.asarray(Image.open(tmp_path / "out.png"))
@@ -204,5 +204,5 @@ def test_distributed(photos, saved, tmp_path):
         list(map(str, words)), env={**os.environ, "ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True
     )
     assert done.returncode != 0  # for the damaged one
-    assert done.stdout.count("5 photos labelled") == 1 and done.stderr.count("text.jpg: cannot be read") == 1
+    assert done.stdout.count("5 photos labeled") == 1 and done.stderr.count("text.jpg: cannot be read") == 1
     assert made(tmp_path / "labels") == LABELS

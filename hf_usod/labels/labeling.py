@@ -177,7 +177,7 @@ def label_images(
             behind=batch_size + 2 * num_workers,
         )
         try:
-            for outcome in tqdm(outcomes, "labelling", len(remaining), unit="photo", disable=not progress):
+            for outcome in tqdm(outcomes, "labeling", len(remaining), unit="photo", disable=not progress):
                 _note(report, outcome)
         except BrokenProcessPool as error:
             raise LabelError(
