@@ -220,6 +220,7 @@ def test_read_label_names_the_file(tmp_path):
 
 TRAIN = """
     import sys
+    import time
     import torch
     from hf_usod.labels import LabelStore
 
@@ -231,12 +232,13 @@ TRAIN = """
             print(epoch, index, flush=True)
             label = store.read([index], epoch)
             store.write([index], epoch, 0.9 * label + 0.1 * ((index + epoch) % 7) / 7)
+            time.sleep(float(sys.argv[5]))
 """
 
 
-def train(*arguments):
-    """Label updates that depend on what is read, in a process of their own."""
-    command = [sys.executable, "-c", textwrap.dedent(TRAIN), *map(str, arguments)]
+def train(*arguments, pause=0.0):
+    """Label updates that depend on what is read, in a process of their own, with a pause in seconds after each."""
+    command = [sys.executable, "-c", textwrap.dedent(TRAIN), *map(str, arguments), str(pause)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -254,7 +256,7 @@ def test_a_killed_run_replays_its_epoch_to_the_same_labels(tmp_path):
 
     start = 1  # the checkpoint at the end of an epoch
     for steps in (63, 57, 90):  # to be killed in the midst of an epoch
-        process = train(killed.directory, start, 5, "0:40")
+        process = train(killed.directory, start, 5, "0:40", pause=0.02)  # or it may end before it is killed
         for _, line in zip(range(steps), process.stdout):
             start = int(line.split()[0])
         process.send_signal(signal.SIGKILL)

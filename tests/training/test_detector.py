@@ -357,8 +357,8 @@ def test_a_detector_may_refine_its_maps(arguments, uninterrupted):
 
 
 def test_a_detector_is_told_the_kinds_of_maps(arguments, uninterrupted, photos):
-    told = {"images": [str(photos)] * 2, "labels": arguments.labels * 2, "aux": ["none", str(photos)]}
-    arguments = replace(arguments, **told, aux_kinds=["none", "thermal"], num_epochs=1)
+    told = {"images": [str(photos)] * 2, "labels": arguments.labels * 2, "aux": [None, str(photos)]}
+    arguments = replace(arguments, **told, aux_kinds=[None, "thermal"], num_epochs=1)
     start = replace(arguments, start_from=str(uninterrupted / "model"))
     assert not prepare_detector(start)[0].aux_offsets.weight.any()
     for each in (replace(arguments, output_dir=f"{arguments.output_dir}-new"), start):
@@ -372,13 +372,13 @@ def test_a_detector_is_told_the_kinds_of_maps(arguments, uninterrupted, photos):
     ("kinds", "message"),
     [
         (["depth"], "--aux_kinds: 1 folders for 2"),
-        (["none", "infrared"], "'infrared' for the maps in 'b'; expected none, depth, thermal, flow"),
-        (["none", "none"], "'none' for the maps in 'b'"),
-        (["flow", "flow"], "'flow' for the maps in 'none'"),
+        ([None, "infrared"], "--aux_kinds: invalid choice: 'infrared' .choose from depth, thermal, flow"),
+        ([None, None], "none for maps in b"),
+        (["flow", "flow"], "flow for maps in none"),
     ],
 )
 def test_wrong_kinds_of_maps(settings, kinds, message):
-    two = {"images": ["a", "b"], "labels": ["a", "b"], "aux": ["none", "b"]}
+    two = {"images": ["a", "b"], "labels": ["a", "b"], "aux": [None, "b"]}
     with pytest.raises(ValueError, match=message):
         replace(settings, **two, aux_kinds=kinds)
 

@@ -124,7 +124,7 @@ def test_a_precision_that_the_device_does_not_have_is_refused(refused):
 
 def test_what_refines_labels_must_be_installed(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
-    assert "pydensecrf2" in refused("--refine", "crf")
+    assert "hf_usod[crf]" in refused("--refine", "crf")
 
 
 def test_auxiliary_maps_must_fit_their_images(refused, own_photos, tmp_path):
