@@ -66,8 +66,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOMES[name] == "models.pipeline_usod":
-        _registration.register_models()  # tells the class of its code, which it saves
+    if _HOMES[name].startswith("models."):
+        _registration.register_models()  # so that a model knows of its pipeline, and the pipeline of its code
     globals()[name] = value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     return value
 

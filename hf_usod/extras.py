@@ -10,7 +10,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     """Imports a module of one of the package's extras (`pyproject.toml`).
 
     Args:
-        module: its name, such as `"cv2"`.
+        module: a top-level one, such as `"cv2"`.
         extra: what installs it, such as `"video"`.
         purpose: what needs it, as the subject of the message: `"Optical flow"`.
 
@@ -20,8 +20,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is not None and not f"{module}.".startswith(f"{error.name}."):
+        if error.name != module:
             raise  # it is there; something else is missing
-        raise MissingPackageError(
-            f'{purpose} needs the package {module.partition(".")[0]}: pip install "hf_usod[{extra}]".'
-        ) from error
+        package = module.replace("_", "-")
+        raise MissingPackageError(f'{purpose} needs the package {package}: pip install "hf_usod[{extra}]".') from error

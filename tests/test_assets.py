@@ -26,9 +26,9 @@ def test_recipe_by_name_or_path(tmp_path):
 
 def test_a_missing_package_is_told_with_its_extra():
     with pytest.raises(MissingPackageError, match=r'^Flying needs the package wings: pip install "hf_usod\[air\]"\.$'):
-        require("wings.left", "air", "Flying")
+        require("wings", "air", "Flying")
     assert issubclass(MissingPackageError, UsodError) and issubclass(MissingPackageError, ModuleNotFoundError)
-    assert require("os.path", "air", "Flying").join("a", "b") == "a/b"
+    assert require("math", "air", "Flying").floor(1.5) == 1
 
 
 def test_a_package_that_is_broken_is_not_called_missing(tmp_path, monkeypatch):

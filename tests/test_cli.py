@@ -11,7 +11,7 @@ from hf_usod import cli
 from hf_usod.errors import CommandError
 
 HEAVY = {"torch", "torchvision", "transformers", "peft", "timm", "numpy", "scipy", "PIL", "datasets", "accelerate"}
-NAMES = ("predict", "label", "evaluate", "convert", "publish", "table", "figure")
+NAMES = ("predict", "label", "train", "evaluate", "convert", "publish", "table", "figure")
 SHOW_MODULES = "import atexit, sys; atexit.register(lambda: print('\\nMODULES', *sys.modules)); "
 CALL = SHOW_MODULES + "from hf_usod.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -27,6 +27,7 @@ CALL = SHOW_MODULES + "from hf_usod.cli import main; sys.exit(main(sys.argv[1:])
         (["publish", "model", "--help"], 0),
         (["figure", "compare", "--help"], 0),
         *(([name, "--no_such_option"], 2) for name in NAMES),
+        *((["train", "--stage", stage, "--help"], 0) for stage in ("sce", "sd", "transfer")),
         (["predict", "photo.jpg", "--output", "out", "--batch_size", "0"], 2),
         (["label", "photos", "--output", "out", "--refine", "twice"], 2),
     ],

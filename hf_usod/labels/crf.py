@@ -39,6 +39,8 @@ def load_crf():
     Raises:
         ModuleNotFoundError: if it is not installed.
     """
-    purpose = 'The dense CRF (--refine crf; "pixel" needs nothing)'
-    densecrf = require("pydensecrf.densecrf", "crf", purpose)
-    return densecrf, require("pydensecrf.utils", "crf", purpose).unary_from_labels
+    require("pydensecrf", "crf", 'The dense CRF (--refine crf; "pixel" needs nothing)')
+    from pydensecrf import densecrf
+    from pydensecrf.utils import unary_from_labels
+
+    return densecrf, unary_from_labels

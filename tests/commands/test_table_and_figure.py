@@ -63,8 +63,8 @@ def test_a_table_of_labels(data, capsys):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("{data}/nowhere.yaml --output {data}/out", "nowhere.yaml: cannot be read"),
-        ("{data} --output {data}/out", "cannot be read"),
+        ("{data}/nowhere.yaml --output {data}/out", "nowhere.yaml: is no file, and no recipe of the package"),
+        ("{data} --output {data}/out", "is no file, and no recipe of the package"),
         ("{data}/file --output {data}/out", "expected lines of `field: value`"),
         ("{data}/RGB/0.png --output {data}/out", "0.png"),
         ("{data}/table.yaml --output {data}/file", "a folder is expected"),

