@@ -1,8 +1,8 @@
 """The command line: quick to help, one line for a mistake, documented statuses."""
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -42,13 +42,11 @@ def test_help_and_wrong_arguments_load_nothing_heavy(words, status):
 
 
 def test_help_comes_at_once():
-    """The best of three: the machine may have other things to do."""
-    took = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "hf_usod", "predict", "--help"], capture_output=True, check=True)
-        took.append(time.perf_counter() - begun)
-    assert min(took) < 0.5
+    """In time of the processor: the machine may have other things to do."""
+    before = sum(os.times()[2:4])
+    for name in NAMES:
+        subprocess.run([sys.executable, "-m", "hf_usod", name, "--help"], capture_output=True, check=True)
+    assert sum(os.times()[2:4]) - before < 0.5 * len(NAMES)
 
 
 def test_version_and_statuses_are_told(capsys):
