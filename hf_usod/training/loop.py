@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..data import EpochSampler, Sample
-from ..errors import RunError
+from ..errors import RunError, in_a_line
 from .arguments import RunArguments
 from .monitoring import Averages, CollapseWatch
 from .photos import checksums, files_of
@@ -147,9 +147,8 @@ class Loop:
         try:
             self.accelerator.load_state(str(path))
         except Exception as error:  # its readers raise almost anything on damaged files
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise RunError(
-                f"{path}: the checkpoint cannot be read ({reason}). Remove it, which begins the stage anew, or choose "
+                f"{path}: the checkpoint cannot be read ({in_a_line(error)}). Remove it, which begins the stage anew, or choose "
                 "another --output_dir."
             ) from error
         if self.scheduler.base_lrs != base_rates:  # after a run that diverged
@@ -251,7 +250,10 @@ class Loop:
         anew = f"begin anew in another --output_dir with a lower one{precise}"
         checkpoint = self.run.last_checkpoint()
         if checkpoint and not self.run.diverged:
-            advice = f"Lower --learning_rate and pass --resume, to go on from step {checkpoint[1]}; or {anew}."
+            advice = (
+                f"Lower --learning_rate and pass --resume, to go on from step {checkpoint[1]}. If its weights were too "
+                f"far gone by then, {anew}."
+            )
         else:  # the checkpoint did not help either, or there is none
             advice = f"Lower --learning_rate: {anew}."
         reason = f"The {what} not finite after step {self.step}. {advice}"
