@@ -181,14 +181,10 @@ def training_cases() -> Iterator[list[str]]:
                 others = VALID["train",] | ({"--labels": ["masks"]} if stage == "sd" else {})
                 words = [f"{option}={values[0]}" for option, values in others.items() if option != f"--{name}"]
                 yield ["train", "--stage", stage, *words, f"--{name}={value}"]
-    for stage in ("sce", "sd"):  # in `--set`, values are YAML
-        for text in ("", "=", "size", "size=", "size=x", "size=[1", "size={}", "size=null", "size=1e3", "siez=64"):
-            yield ["train", *(f"{option}={values[0]}" for option, values in VALID["train",].items()), "--set", text]
-            yield [*_train(), "--set", f"{stage}.{text}"]
-
-
-def _train() -> list[str]:
-    return ["train", *(f"{option}={values[0]}" for option, values in VALID["train",].items())]
+    whole = ["train", *(f"{option}={values[0]}" for option, values in VALID["train",].items())]
+    for text in ("", "=", "size", "size=", "size=x", "size=[1", "size={}", "size=null", "size=1e3", "siez=64"):
+        for prefix in ("", "sce.", "sd.", "nothing."):  # the values are YAML
+            yield [*whole, "--set", prefix + text]
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ def read_recipe(path: Path) -> TableRecipe:
         return TableRecipe(**content)
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         problem = " ".join(str(error).removeprefix("TableRecipe.__init__() ").split())
         raise TableError(f"{path}: {problem}.") from error
 
