@@ -19,11 +19,18 @@ EPILOG = """exit status:
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes options with dashes for those with underscores, and the other way round. Subparsers are of this class."""
+    """Takes options with dashes for those with underscores, and the other way round, and refuses an empty value, which
+    a shell makes of a variable that is not set: as a path it would be the working folder. Subparsers are of this class.
+    """
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = sys.argv[1:] if args is None else args
         return super().parse_known_args([self._as_defined(word) for word in words], namespace)
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if "" in arg_strings and action.default != "":
+            raise argparse.ArgumentError(action, "got an empty value; give one, or leave the option out")
+        return super()._get_values(action, arg_strings)  # type: ignore[misc]
 
     def _as_defined(self, word: str) -> str:
         name, equals, value = word.partition("=")

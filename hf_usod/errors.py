@@ -54,3 +54,8 @@ class PublishError(UsodError):
 
 class TableError(UsodError, RuntimeError):
     """A table that cannot be made."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error of another library says, in one line; the name of its kind if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -9,7 +9,7 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 from .adapters import UsodAdapterConfig  # noqa: F401  (PEFT must know the type before it reads an adapter)
 from .assets import checkpoint_names, checkpoint_source
 from .constants import DEFAULT_MODEL
-from .errors import LoadingError
+from .errors import LoadingError, in_a_line
 from .models.image_processing_usod import UsodImageProcessor
 from .models.pipeline_usod import SalientObjectDetectionPipeline
 
@@ -32,7 +32,7 @@ def base_of(adapter: str) -> str:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise LoadingError(
             f"--adapter {adapter}: cannot be read. Give a folder or Hub id with an adapter_config.json, or one of the "
-            f"embedded: {', '.join(checkpoint_names('adapter')) or 'none'}. {error}"
+            f"embedded: {', '.join(checkpoint_names('adapter')) or 'none'}. {in_a_line(error)}"
         ) from error
     if not base:
         raise LoadingError(f"--adapter {adapter}: does not name its base model. Give it with --model.")
@@ -67,19 +67,20 @@ def load(
         if adapter and not name:
             raise LoadingError(
                 f"--adapter {adapter}: its base model, {base}, cannot be loaded. If it lies elsewhere, say where with "
-                f"--model. {error}"
+                f"--model. {in_a_line(error)}"
             ) from error
-        raise LoadingError(f"{base}: cannot be loaded. {error}") from error
+        raise LoadingError(f"{base}: cannot be loaded. {in_a_line(error)}") from error
     if kind is not None and not isinstance(loaded.model, kind):
         raise LoadingError(f"{base}: is a {type(loaded.model).__name__}; a {kind.__name__} is expected here.")
     if adapter:
         try:
             loaded.model.load_adapter(checkpoint_source(adapter))
         except (OSError, ValueError, RuntimeError) as error:
-            raise LoadingError(f"--adapter {adapter}: cannot be loaded into {base}. {error}") from error
+            raise LoadingError(f"--adapter {adapter}: cannot be loaded into {base}. {in_a_line(error)}") from error
         loaded.model.eval()
     try:
         loaded.model.to(device or _fastest_device())
+        torch.zeros(1, device=loaded.model.device).cpu()  # "meta" can be named, but computes nothing
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise LoadingError(f"--device {device}: cannot be used here ({reason}). Leave it out, or give cpu.") from error

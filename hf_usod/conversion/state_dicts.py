@@ -1,6 +1,7 @@
 """Reading foreign checkpoints safely, and loading them completely or not at all."""
 
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from numpy._core import multiarray
 from safetensors.torch import load_file
 from torch import nn
 
-from ..errors import ConversionError
+from ..errors import ConversionError, in_a_line
 
 StateDict = dict[str, torch.Tensor]
+_UNPICKLING = re.compile(r"WeightsUnpickler error: (.+?)\.? (?:Please use|Check the documentation)")
 
 
 def _from_buffer(buffer, dtype, shape, order) -> np.ndarray:
@@ -65,8 +67,8 @@ def read_state_dict(path: str | Path) -> StateDict:
                 content = _ArraysOnly(file, encoding="latin1").load()
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ConversionError(f"{path}: cannot be read as a checkpoint ({error}).") from error
+    except Exception as error:  # torch explains at length how to read the file without its safety
+        raise ConversionError(f"{path}: cannot be read as a checkpoint ({_reason(error)}).") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -85,6 +87,11 @@ def read_state_dict(path: str | Path) -> StateDict:
     if strange:
         raise ConversionError(f"{path}: not tensors by name: {', '.join(strange)}.")
     return strip_prefix(tensors, "module.")
+
+
+def _reason(error: Exception) -> str:
+    reason = _UNPICKLING.search(in_a_line(error))
+    return reason[1] if reason else in_a_line(error)
 
 
 def strip_prefix(state_dict: StateDict, prefix: str) -> StateDict:

@@ -36,6 +36,8 @@ import yaml
 from ..errors import TableError
 from ..evaluation.published import source
 from ..evaluation.usod_saliency.saliency_metrics import METRICS
+from ..training.arguments import STAGES
+from ..training.fields import argument_fields, suggestion
 
 Step = dict[str, Any] | str  # a training's arguments, or a command of hf-usod
 
@@ -117,7 +119,7 @@ def read_recipe(path: Path) -> TableRecipe:
         return TableRecipe(**content)
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         problem = " ".join(str(error).removeprefix("TableRecipe.__init__() ").split())
         raise TableError(f"{path}: {problem}.") from error
 
@@ -129,7 +131,7 @@ def override(table: TableRecipe, settings: Sequence[str], seeds: Sequence[int] |
         settings: `name=value` for all trainings, `stage.name=value` for those of a stage; commas part a list.
 
     Raises:
-        TableError: for a setting of another form.
+        TableError: for a setting of another form, an unknown stage or argument, or a value of another type.
     """
     changes: list[tuple[str, str, Any]] = []
     for setting in settings:
@@ -137,6 +139,7 @@ def override(table: TableRecipe, settings: Sequence[str], seeds: Sequence[int] |
         if not equals:
             raise TableError(f"--set {setting}: expected name=value.")
         stage, _, name = name.rpartition(".")
+        _check_setting(setting, stage, name, value)
         changes.append((stage, name, value.split(",") if "," in value else value))
 
     def changed(step: Step, common: Mapping[str, Any]) -> Step:
@@ -153,6 +156,23 @@ def override(table: TableRecipe, settings: Sequence[str], seeds: Sequence[int] |
         variants={name: changed(step, table.arguments) for name, step in table.variants.items()},
         seeds=list(seeds or table.seeds),
     )
+
+
+def _check_setting(setting: str, stage: str, name: str, value: str) -> None:
+    """Raises a `TableError` for what no training takes; a value with braces is known only when they are filled."""
+    if stage and stage not in STAGES:
+        raise TableError(f"--set {setting}: there is no stage {stage!r}; there are {', '.join(STAGES)}.")
+    specs = {}
+    for name_of_stage in [stage] if stage else STAGES:
+        specs = argument_fields(name_of_stage) | specs
+    if name not in specs:
+        raise TableError(f"--set {setting}: there is no argument {name!r}.{suggestion(name, specs)}")
+    if "{" not in value:
+        try:
+            for word in value.split(","):
+                specs[name].from_word(word)
+        except ValueError as error:
+            raise TableError(f"--set {setting}: invalid {specs[name].kind.__name__} value: {value!r}.") from error
 
 
 def fill(value: Any, places: Mapping[str, Any]) -> list[str]:

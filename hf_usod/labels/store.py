@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..errors import LabelError
+from ..errors import LabelError, in_a_line
 from ..files import write_folder_aside
 
 LEVELS = 65535  # of 16 bits: fine enough that hundreds of small updates lose nothing
@@ -138,8 +138,10 @@ class LabelStore:
             shape = (2, len(self.ids))
             self._labels = _open_array(self.directory / LABELS_FILE, np.uint16, (*shape, *self.size))
             self._versions = _open_array(self.directory / VERSIONS_FILE, np.int32, shape)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise LabelError(f"{directory}: damaged labels ({error}). Remove the folder and start anew.") from error
+        except Exception as error:  # numpy's reader raises almost anything on damaged headers
+            raise LabelError(
+                f"{directory}: damaged labels ({in_a_line(error)}). Remove the folder and start anew."
+            ) from error
 
     def __reduce__(self):
         return type(self), (self.directory,)  # to worker processes go the files, not a copy of their contents

@@ -17,6 +17,8 @@ from ..errors import PlanError
 
 LOSSES = ("iou+sc", "iou", "bce", "iou+bce")
 SPR_MODES = ("both", "posterior", "none")
+_MAX_SEED = 2**32 - 1  # of numpy
+_MAX_SIDE = 2**14  # pixels of an input, far more than any memory is enough for
 
 
 def _help(text: str, default: Any = MISSING, **metadata: Any) -> Any:
@@ -73,14 +75,16 @@ class SharedArguments(_Checked):
     )
     resume: bool = _help("Continue the run in output_dir where it stopped.", False)
     skip_unreadable: bool = _help("Train without the images that cannot be read, instead of stopping.", False)
-    seed: int = _help("Seed of the initial weights, the order of the images and the views.", 0, at_least=0)
+    seed: int = _help(
+        "Seed of the initial weights, the order of the images and the views.", 0, at_least=0, at_most=2**32 - 1
+    )
     mixed_precision: str | None = _help(
         "no, fp16 or bf16; if not given, what `accelerate launch` was told. "
         "On a CPU, bf16 is fast with AVX512-BF16 or AMX.",
         None,
         choices=["no", "fp16", "bf16"],
     )
-    num_workers: int = _help("Processes that load images, for each training process.", 2, at_least=0)
+    num_workers: int = _help("Processes that load images, for each training process.", 2, at_least=0, at_most=1024)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,7 +108,7 @@ class RunArguments(SharedArguments):
     collapse_patience: int = _help(
         "Steps of all-background or all-foreground maps after which to stop.", 300, at_least=1
     )
-    size: int = _help("Side of the square input, in pixels.", 320, at_least=64)
+    size: int = _help("Side of the square input, in pixels.", 320, at_least=64, at_most=_MAX_SIDE)
     num_epochs: int = _help("Epochs E.", 20, at_least=1)
     max_steps: int | None = _help(
         "Steps after which to end, though num_epochs are not over; the learning rate has fallen by then.",
@@ -118,7 +122,7 @@ class RunArguments(SharedArguments):
         1,
         at_least=1,
     )
-    learning_rate: float = _help("At the first step.", 0.1, above=0)
+    learning_rate: float = _help("At the first step.", 0.1, above=0, at_most=1e30)
     final_learning_rate_ratio: float = _help(
         "What the linear decay leaves of it at the last step.", 0.2, at_least=0, at_most=1
     )
@@ -136,6 +140,11 @@ class RunArguments(SharedArguments):
         if smallest < 64:
             raise PlanError(
                 f"--scale_steps {self.scale_steps} shrink the second view to {smallest} pixels; 64 is the least."
+            )
+        largest = self.size + self.scale_stride * max(self.scale_steps)
+        if largest > _MAX_SIDE:
+            raise PlanError(
+                f"--scale_steps {self.scale_steps} make the second view {largest} pixels; the most is {_MAX_SIDE}."
             )
 
 
@@ -255,7 +264,7 @@ class DetectorArguments(RunArguments):
         at_least=1,
     )
     num_epochs: int = _help("Epochs.", 10, at_least=1)
-    learning_rate: float = _help("At the first step.", 0.005, above=0)
+    learning_rate: float = _help("At the first step.", 0.005, above=0, at_most=1e30)
     weight_decay: float = _help("Of SGD.", 0.0, at_least=0)
     backbone_learning_rate_ratio: float = _help(
         "The backbones' learning rate, relative to the others'.", 0.1, at_least=0, starts=_TRAINED_WHOLE

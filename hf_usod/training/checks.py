@@ -147,6 +147,6 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return image.size[::-1] if turned else image.size
+            return image.size[::-1] if turned and image.format != "TIFF" else image.size  # those Pillow turns itself
     except Exception:  # Pillow's readers raise almost anything on damaged files
         return None

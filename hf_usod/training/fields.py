@@ -4,6 +4,7 @@ import difflib
 import typing
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, dataclass, fields
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,18 @@ class ArgumentField:
         if self.kind is float and type(value) is int:
             return float(value)
         if type(value) is not self.kind:  # not isinstance: True is no int
-            raise PlanError(f"{source}: invalid {self.kind.__name__} value: {value!r}.")
+            raise PlanError(f"{source}: invalid {self.kind.__name__} value: {value!r}.{self._hint(value)}")
         return self._located(str(value), folder) if folder and self.metadata.get("place") else value
+
+    def _hint(self, value: Any) -> str:
+        """The way out where a number was written as a text, or a text that reads as something else."""
+        if self.kind is str:
+            return " Put it in quotes." if isinstance(value, int | float | date) else ""
+        try:
+            self.from_word(value)
+        except (TypeError, ValueError, AttributeError):
+            return ""
+        return " Write it without quotes, digits alone."
 
     def _located(self, value: str, folder: Path) -> str:
         path = folder / Path(value).expanduser()

@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..data import EpochSampler, Sample
-from ..errors import RunError
+from ..errors import RunError, in_a_line
 from .arguments import RunArguments
 from .monitoring import Averages, CollapseWatch
 from .photos import checksums, files_of
-from .processes import make_accelerator, stop_requests
+from .processes import make_accelerator, memory_told, stop_requests
 from .run_folder import RunFolder, comparable_arguments
 from .schedule import Schedule
 from .stage import Stage, StepOutput
@@ -38,7 +38,7 @@ def train_stage(
         find_unused_parameters: see `make_accelerator`.
 
     Raises:
-        RunError: see `RunFolder` and `Loop.fit`.
+        RunError: see `RunFolder`, `memory_told` and `Loop.fit`.
         KeyboardInterrupt: when asked to stop, once a checkpoint is written.
     """
     accelerator = make_accelerator(args, find_unused_parameters)
@@ -47,7 +47,7 @@ def train_stage(
     if run.model.exists():
         accelerator.print(f"{run.model}: is trained already.")
         return run.model
-    with run.locked():
+    with run.locked(), memory_told():
         if accelerator.is_main_process:
             run.check_images(checksums(files_of(samples)))
         return Loop(args, run).fit(build(run))
@@ -147,10 +147,9 @@ class Loop:
         try:
             self.accelerator.load_state(str(path))
         except Exception as error:  # its readers raise almost anything on damaged files
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise RunError(
-                f"{path}: the checkpoint cannot be read ({reason}). Remove it, which begins the stage anew, or choose "
-                "another --output_dir."
+                f"{path}: the checkpoint cannot be read ({in_a_line(error)}). Remove it, which begins the stage "
+                "anew, or choose another --output_dir."
             ) from error
         if self.scheduler.base_lrs != base_rates:  # after a run that diverged
             _set_rates(self.scheduler, base_rates)
@@ -251,7 +250,10 @@ class Loop:
         anew = f"begin anew in another --output_dir with a lower one{precise}"
         checkpoint = self.run.last_checkpoint()
         if checkpoint and not self.run.diverged:
-            advice = f"Lower --learning_rate and pass --resume, to go on from step {checkpoint[1]}; or {anew}."
+            advice = (
+                f"Lower --learning_rate and pass --resume, to go on from step {checkpoint[1]}. If its weights were too "
+                f"far gone by then, {anew}."
+            )
         else:  # the checkpoint did not help either, or there is none
             advice = f"Lower --learning_rate: {anew}."
         reason = f"The {what} not finite after step {self.step}. {advice}"

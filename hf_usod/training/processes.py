@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 
@@ -70,6 +71,25 @@ def join_processes(mixed_precision: str | None, **options: Any) -> Accelerator:
             "starting them."
         )
     return accelerator
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Tells in a line that the memory, of the GPU or the machine, is not enough, and what to do.
+
+    Raises:
+        RunError: instead of what torch raises then.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        full = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+        if not full:
+            raise
+        raise RunError(
+            "There is not enough memory for this training. Lower --batch_size (and raise --gradient_accumulation_steps "
+            "as much), --size or the largest of --scale_steps."
+        ) from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import PlanError
+from ..errors import PlanError, in_a_line
 from .arguments import STAGES
 from .fields import ArgumentField, argument_fields, suggestion
 
@@ -58,8 +58,8 @@ for _kind, _pattern in _PATTERNS.items():
 def _load(text: str, source: str) -> Any:
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise PlanError(f"{source}: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PlanError(f"{source}: {in_a_line(error)}") from error
 
 
 def _field(name: str, stage: str | None, source: str) -> ArgumentField:

@@ -18,9 +18,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hf_usod.cli import main
+from hf_usod.data import Sample
 from hf_usod.errors import DataError, PlanError, RunError, UsodError
 from hf_usod.training import loop, method
 from hf_usod.training.arguments import CueExtractorArguments
+from hf_usod.training.checks import check_proportions
 from hf_usod.training.cue_extractor import CueExtractorStage, train_cue_extractor
 from hf_usod.training.loop import linear_decay
 from hf_usod.training.photos import join, list_run_samples
@@ -217,6 +219,25 @@ def test_another_rate_is_taken_up_where_the_old_one_stood():
         expected.step()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 143999998560 bytes."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_too_little_memory_is_told_in_a_line(arguments, monkeypatch, error):
+    def step(*_):
+        raise error
+
+    monkeypatch.setattr(CueExtractorStage, "step", step)
+    with pytest.raises(RunError, match=r"not enough memory for this training\. Lower --batch_size"):
+        train_cue_extractor(arguments)
+    assert not (Path(arguments.output_dir) / "model").exists()
+
+
 # --- Images ---------------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +264,21 @@ def test_images_that_were_renamed_or_changed_are_named(arguments, own_photos):
     (own_photos / "photo_04.png").write_bytes(content)
     with pytest.raises(RunError, match=r"changed: \S*photo_03\.png, \S*photo_04\.png; 2 in all"):
         train_cue_extractor(replace(arguments, resume=True))
+
+
+@pytest.mark.parametrize("name", ["turned.tif", "turned.jpg", "turned.png"])
+def test_the_proportions_of_turned_photos_are_those_they_are_seen_in(tmp_path, name):
+    """Pillow gives a TIFF file the size that it is shown at, and others that of their rows."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / name, exif=exif)
+    depth = tmp_path / "depth" / "turned.png"
+    depth.parent.mkdir()
+    Image.new("L", (40, 60)).save(depth)
+    check_proportions([Sample("turned", tmp_path / name, depth)])
+    Image.new("L", (60, 40)).save(depth)
+    with pytest.raises(DataError, match="their proportions differ"):
+        check_proportions([Sample("turned", tmp_path / name, depth)])
 
 
 def stop_after(arguments: CueExtractorArguments, step: int) -> None:
