@@ -1,6 +1,6 @@
 """The saliency maps of many images, by a pipeline, as many at a time as memory allows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ class Maps:
             else:
                 yield saliency
 
-    def _maps(self, inputs: list) -> list[Tensor | None]:
+    def _maps(self, inputs: list) -> Sequence[Tensor | None]:
         size = min(self.batch_size, len(inputs))
         maps = self._try(inputs, size)
         if maps is not None:

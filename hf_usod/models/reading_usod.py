@@ -120,8 +120,8 @@ def open_image(source, convert) -> Image.Image:
                 if "truncated" not in str(error):
                     raise
                 file.seek(0)
-                with _ended(file.read(), error) as image:
-                    result = convert(image)
+                with _ended(file.read(), error) as whole:
+                    result = convert(whole)
                 _logger.warning_once(f"{name}: has no end marker; its pixels are all there and were read.")
                 return result
     except (FileNotFoundError, TypeError, _Unreadable):
