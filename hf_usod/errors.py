@@ -48,6 +48,10 @@ class ClipError(UsodError):
     """A clip that cannot be read, or not to its end; names the file."""
 
 
+class OutputError(UsodError, OSError):
+    """Results that cannot be written any more; says what is kept."""
+
+
 class PublishError(UsodError):
     """Something that cannot be published."""
 

@@ -1,5 +1,6 @@
 """Writing files so that there is never half a file."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,11 @@ def aside_path(path: Path) -> Path:
     """A hidden name beside a file, with its suffix, no longer than its own where that is long."""
     stem = path.stem if len(os.fsencode(path.name)) < 200 else hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:16]
     return path.with_name(f".{stem}.{os.getpid()}.writing{path.suffix}")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether nothing more can be written, to this file or another."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:

@@ -78,7 +78,7 @@ def make_predict_video(engine: Engine, jobs: Jobs):
                 raise gr.Error(f"{Path(clip).name} cannot be read, or the background is no color.") from error
         if report.problem:
             gr.Warning(f"The clip is damaged; this is what could be read, {report.frames} frames.")
-        elif report.note:
+        elif any("sound" in note for note in report.notes):
             gr.Info("The clip's sound does not fit into MP4 and was left out.")
         return str(report.files[kind])
 

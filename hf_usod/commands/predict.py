@@ -1,4 +1,4 @@
-"""`hf-usod predict`: the salient objects of photos, as PNGs, and of clips, as MP4s."""
+"""`hf-usod predict`: the salient objects of photos, as PNGs, and of clips, as MP4s or WebMs."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="photos, folders of photos, clips (mp4, m4v, mov, mkv, webm, avi), or quoted glob patterns",
+        help="photos, folders of photos, clips (mp4, mov, mkv, webm, avi, mts, wmv …), or quoted glob patterns",
     )
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="folder for the results; keeps the folder structure"
@@ -44,7 +44,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--background",
         metavar="COLOR",
-        help="behind cutouts, a color or a picture's file (default: nothing; green in clips)",
+        help="behind cutouts: a color, a picture's file, or transparent, for which clips become WebM "
+        "(default: transparent; green in clips)",
     )
     parser.add_argument("--batch_size", type=positive, default=4, help="images at a time (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")

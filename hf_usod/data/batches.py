@@ -30,7 +30,7 @@ class Done(Generic[Item, Result]):
 
 @dataclass(frozen=True)
 class Failed(Generic[Item]):
-    """An item that could not be read, or whose result could not be written, and why."""
+    """An item that could not be read or has no result, or whose result could not be written, and why."""
 
     item: Item
     error: Exception
@@ -80,7 +80,8 @@ def through(
     Args:
         items: taken as they are needed, in the calling thread.
         read: makes an item what `run` takes, in other threads.
-        run: makes of a batch, the items and what was read of each, one result each; in the calling thread.
+        run: makes of a batch, the items and what was read of each, one result each; in the calling thread. A result
+            that is a `UsodError` says why there is none.
         write: disposes of an item's result, in other threads; without it `Done.result` is what `run` made.
         batch_size: items that are run at a time. Where memory allows, as many are read ahead.
         cost: bytes that an item takes from being read until it is written.
@@ -91,7 +92,8 @@ def through(
 
     Yields:
         In the order of the items, `Done`, or `Failed` where `read` or `write` raised a `UsodError`, `ValueError` or
-        `OSError`. With `link`, items that fail come before those that it holds back.
+        `OSError`, or where `run` made a `UsodError` of it. With `link`, items that fail come before those that it
+        holds back.
     """
     with ThreadPoolExecutor() as readers:
         engine = _Engine(iter(items), read, run, batch_size, cost, max_bytes, readers)
@@ -141,7 +143,11 @@ class _Engine:
                     self.outcomes[entry.place] = Failed(entry.item, error)
             self._read_ahead()
             if items:
-                yield from zip(items, self.run(items, inputs), strict=True)
+                for item, result in zip(items, self.run(items, inputs), strict=True):
+                    if isinstance(result, UsodError):
+                        self._conclude(item, Failed(item, result))
+                    else:
+                        yield item, result
 
     def _read_ahead(self, at_least: int = 0) -> None:
         while len(self.reading) < self.batch_size and self._pull():
@@ -172,9 +178,12 @@ class _Engine:
         self.writing.append(_Entry(entry.place, item, entry.cost, pool.submit(write, item, result)))
 
     def finish(self, item, result) -> None:
+        self._conclude(item, Done(item, result))
+
+    def _conclude(self, item, outcome: Done | Failed) -> None:
         entry = self._take(item)
         self.used -= entry.cost
-        self.outcomes[entry.place] = Done(item, result)
+        self.outcomes[entry.place] = outcome
 
     def settle(self, limit: int) -> None:
         """Waits until no more than `limit` items are being written."""

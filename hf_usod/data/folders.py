@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,12 @@ from ..models.image_processing_usod import read_image
 Image.init()
 # What Pillow can open and people call an image; documents and video containers are not.
 IMAGE_SUFFIXES = frozenset(Image.registered_extensions()) - {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".hdf", ".h5"}
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
-_PHONES = {".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2"}  # photos as well, but not for every Pillow
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".flv", ".wmv", ".3gp", ".3g2"}
+    | {".mpg", ".mpeg", ".ogv"}
+)
+HEIF_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
+_PHONES = HEIF_SUFFIXES | {".avif", ".jxl", ".jp2"}  # photos as well, but not for every Pillow
 _CAMERAS = {".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw"}
 UNREADABLE_SUFFIXES = (_PHONES | _CAMERAS) - IMAGE_SUFFIXES
 
@@ -32,9 +36,12 @@ class Tree:
 
     def passed_over(self) -> list[str]:
         """A line for each kind of what was passed over."""
-        suffixes = ", ".join(sorted({path.suffix.lower() for path in self.unreadable}))
+        suffixes = sorted({path.suffix.lower() for path in self.unreadable})
+        way_out = "convert them to PNG or JPEG"
+        if heif := ", ".join(suffix for suffix in suffixes if suffix in HEIF_SUFFIXES):
+            way_out += f', or for {heif}: pip install "hf_usod[heif]"'
         lines = [
-            (self.unreadable, f"of kinds that Pillow cannot read here ({suffixes}); convert them to PNG or JPEG"),
+            (self.unreadable, f"of kinds that Pillow cannot read here ({', '.join(suffixes)}); {way_out}"),
             (self.clips, "clips in folders; name them to have them done"),
             (self.links, "links to folders that are searched anyway"),
         ]
@@ -112,29 +119,6 @@ def list_images(root: str | Path) -> list[Path]:
     if not (paths := walk(root).images):
         raise FileNotFoundError(f"{root}: holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES)[:8])}, …).")
     return paths
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """The files below a folder and, once, below the folders that links in it lead to."""
-    top = Path(os.path.realpath(root))
-    seen: set[Path] = set()  # real folders
-    pending = [root]
-    while pending:
-        for folder, subfolders, names in os.walk(pending.pop(0)):  # does not follow links
-            real = Path(os.path.realpath(folder))
-            if real in seen:
-                subfolders.clear()
-                continue
-            seen.add(real)
-            yield from (Path(folder, name) for name in names)
-            links = [Path(folder, name) for name in sorted(subfolders) if os.path.islink(os.path.join(folder, name))]
-            targets = {link: Path(os.path.realpath(link)) for link in links}
-            # What is below `top` comes by anyway; what `top` is below is a loop
-            pending += [
-                link
-                for link, target in targets.items()
-                if not (target.is_relative_to(top) or top.is_relative_to(target))
-            ]
 
 
 def output_names(relative: Sequence[Path]) -> list[Path]:

@@ -15,6 +15,12 @@ from ..extras import require
 from ..files import aside_path
 
 ENCODER = "libx264"
+VP9_ENCODER = "libvpx-vp9"  # which decodes transparency, too: FFmpeg's own decoder drops it
+CONTAINERS = {".mp4": "MP4", ".webm": "WebM"}
+_FORMATS = {"L": "gray", "RGB": "rgb24", "RGBA": "rgba"}
+# Without frames that wait for later ones: times of decoding would end before those of showing, and the file
+_H264_OPTIONS = {"crf": "18", "bf": "0"}
+_VP9_OPTIONS = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1", "auto-alt-ref": "0"}
 _BT709 = 1  # matrix, primaries and transfer of what is written, by FFmpeg's numbers
 _VIDEO_RANGE, _FULL_RANGE = 1, 2  # of brightness, by FFmpeg's numbers
 _SLACK = 1.0  # seconds by which a clip may be shorter than its header says
@@ -142,18 +148,19 @@ class ClipReader:
 
 
 class ClipWriter:
-    """An MP4 file (H.264) that grows aside and gets its name when it is finished, with the sound of a clip copied.
+    """A file that grows aside and gets its name when it is finished, with the sound of a clip copied: MP4 (H.264), or
+    WebM (VP9), which may be transparent.
 
     Args:
-        path: of the file.
+        path: of the file; it ends as one of `CONTAINERS`.
         clip: frame rate, times and sound are its.
-        size: `(width, height)` of the pictures. H.264 wants even ones: others get another row or column.
+        like: a picture of the size and mode of all. Sides are to be even: odd ones get another row or column.
 
     Raises:
         OSError: naming the file, if it cannot be written, here and by all methods.
     """
 
-    def __init__(self, path: Path, clip: ClipReader, size: tuple[int, int]):
+    def __init__(self, path: Path, clip: ClipReader, like: Image.Image):
         self.av, self.clip, self.path = clip.av, clip, path
         self.aside = aside_path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,10 +168,11 @@ class ClipWriter:
         self.held: Any = None  # the last packet
         with self._errors():
             self.container = self.av.open(str(self.aside), "w")  # writes nothing yet
-            # Without frames that wait for later ones: times of decoding would end before those of showing, and the file
-            self.stream = self.container.add_stream(ENCODER, rate=clip.rate, options={"crf": "18", "bf": "0"})
-            self.stream.width, self.stream.height = (side + side % 2 for side in size)
-            self.stream.pix_fmt = "yuv420p"
+            webm = path.suffix == ".webm"
+            encoder, options = (VP9_ENCODER, _VP9_OPTIONS) if webm else (ENCODER, _H264_OPTIONS)
+            self.stream = self.container.add_stream(encoder, rate=clip.rate, options=options)
+            self.stream.width, self.stream.height = (side + side % 2 for side in like.size)
+            self.stream.pix_fmt = self.format = "yuva420p" if like.mode == "RGBA" else "yuv420p"
             context = self.stream.codec_context
             context.time_base = clip.time_base
             context.colorspace = context.color_primaries = context.color_trc = _BT709
@@ -174,7 +182,7 @@ class ClipWriter:
         if clip.sound is not None:
             try:
                 self.sound = self.container.add_stream_from_template(clip.sound)
-            except (self.av.FFmpegError, ValueError):  # MP4 cannot hold it
+            except (self.av.FFmpegError, ValueError):  # the container cannot hold it
                 self.sound = None
 
     @contextmanager
@@ -183,19 +191,22 @@ class ClipWriter:
         try:
             yield
         except self.av.codec.codec.UnknownCodecError as error:
+            name, encoder = ("VP9", VP9_ENCODER) if self.path.suffix == ".webm" else ("H.264", ENCODER)
             raise OSError(
-                f"{self.path}: cannot be written: this FFmpeg has no H.264 encoder ({ENCODER}). The one in "
+                f"{self.path}: cannot be written: this FFmpeg has no {name} encoder ({encoder}). The one in "
                 "`pip install av` does."
             ) from error
         except self.av.FFmpegError as error:
-            raise OSError(f"{self.path}: cannot be written ({error.strerror or error}).") from error
+            failure = OSError(f"{self.path}: cannot be written ({error.strerror or error}).")
+            failure.errno = error.errno
+            raise failure from error
 
     def write(self, picture: Image.Image, pts: int) -> None:
-        """Appends a picture, RGB or gray, at a time."""
+        """Appends a picture, RGB, RGBA or gray, at a time."""
         pixels = np.asarray(picture)
         pixels = np.pad(pixels, [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)] * (pixels.ndim - 2), "edge")
-        frame = self.av.VideoFrame.from_ndarray(pixels, format="gray" if pixels.ndim == 2 else "rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame = self.av.VideoFrame.from_ndarray(pixels, format=_FORMATS[picture.mode])
+        frame = frame.reformat(format=self.format, dst_colorspace="ITU709", dst_color_range="MPEG")
         frame.pts, frame.time_base = pts, self.clip.time_base
         with self._errors():
             self._mux(self.stream.encode(frame))
@@ -215,7 +226,7 @@ class ClipWriter:
             self.container.mux(self.held)
 
     def write_sound(self, packet) -> None:
-        """Appends a packet of the clip's sound, unless MP4 cannot hold it."""
+        """Appends a packet of the clip's sound, unless the container cannot hold it."""
         if self.sound is not None:
             packet.stream = self.sound
             with self._errors():

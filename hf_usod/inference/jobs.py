@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,16 +51,19 @@ def _matches(inputs: Iterable[str | Path], output: Path) -> Iterator[Path]:
             yield path
 
 
-def _find_sources(inputs: Sequence[str | Path], output: Path) -> tuple[list[tuple[Path, Path]], Tree]:
-    """Files, folder trees and glob patterns as (source, its path relative to what all inputs share), each once."""
+def _find_sources(inputs: Sequence[str | Path], output: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """Files, folder trees and glob patterns as (source, its path relative to what all inputs share), each once; and
+    lines on what was passed over."""
     sources: dict[Path, None] = {}
     bases: list[Path] = []
+    empty: list[str] = []
     all_trees = Tree()
     for path in _matches(inputs, output):
         if path.is_dir():
             tree = walk(path, skip=output)
             sources.update(dict.fromkeys(tree.images))
             bases.append(path)
+            empty += [] if tree.images else [f"{path}: no images found in this folder."]
             all_trees.unreadable += tree.unreadable
             all_trees.clips += tree.clips
             all_trees.links += tree.links
@@ -72,7 +75,7 @@ def _find_sources(inputs: Sequence[str | Path], output: Path) -> tuple[list[tupl
         searched = ", ".join(map(str, inputs))
         raise FileNotFoundError(" ".join([f"{searched}: no images found.", *all_trees.passed_over()]))
     shared = os.path.commonpath(bases)
-    return [(source, source.relative_to(shared)) for source in sources], all_trees
+    return [(source, source.relative_to(shared)) for source in sources], [*empty, *all_trees.passed_over()]
 
 
 def _check_folder(output: Path) -> None:
@@ -99,12 +102,15 @@ def check_untouched(jobs: Iterable[Job], files: Iterable[Path], what: str = "an 
             raise DataError(f"{touched}: is {what} that an output would overwrite. Choose another --output.")
 
 
-def plan_jobs(inputs: Iterable[str | Path], output: str | Path, kinds: Sequence[str]) -> Plan:
+def plan_jobs(
+    inputs: Iterable[str | Path], output: str | Path, kinds: Sequence[str], transparent: Collection[str] = ()
+) -> Plan:
     """All jobs of a prediction, of files, folder trees and glob patterns.
 
     Folders are searched for images (see `walk`), but for the output folder inside them; not for clips, which take long.
     A file that is named is taken whatever its name. One kind of output is named `<stem>.png`, several
-    `<stem>_<kind>.png`, in the folder structure of the inputs; those of clips end in `.mp4`.
+    `<stem>_<kind>.png`, in the folder structure of the inputs; those of clips end in `.mp4`, or in `.webm` if their
+    kind is in `transparent`.
 
     Raises:
         FileNotFoundError: for an input that does not exist, or folders without any image.
@@ -114,17 +120,17 @@ def plan_jobs(inputs: Iterable[str | Path], output: str | Path, kinds: Sequence[
     """
     output = Path(os.path.abspath(output))
     _check_folder(output)
-    sources, trees = _find_sources(list(inputs), output)
+    sources, notes = _find_sources(list(inputs), output)
     suffixes = {kind: "" if len(kinds) == 1 else f"_{kind}" for kind in kinds}
     jobs = []
     for (source, relative), name in zip(sources, output_names([relative for _, relative in sources]), strict=True):
         is_clip = is_video_file(source)
-        end = ".mp4" if is_clip else ".png"
-        outputs = {kind: output / f"{name}{suffix}{end}" for kind, suffix in suffixes.items()}
+        ends = {kind: (".webm" if kind in transparent else ".mp4") if is_clip else ".png" for kind in kinds}
+        outputs = {kind: output / f"{name}{suffix}{ends[kind]}" for kind, suffix in suffixes.items()}
         if too_long := next((path for path in outputs.values() if len(os.fsencode(path.name)) > _LONGEST_NAME), None):
             raise DataError(
                 f"{source}: its name is too long for {too_long.name[:20]}…{too_long.name[-20:]}. Shorten it."
             )
         jobs.append(Job(source, relative, is_clip, outputs))
     check_untouched(jobs, (job.source for job in jobs))
-    return Plan(jobs, trees.passed_over())
+    return Plan(jobs, notes)

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
@@ -16,18 +15,19 @@ from transformers import PreTrainedModel
 from ..data import by_stem
 from ..data.batches import Failed, picture_bytes, through
 from ..data.video import group_frames, neighbors, read_flow_image, require_opencv
-from ..errors import ClipError, DataError
-from ..files import write_aside
+from ..errors import DataError, OutputError, UsodError
+from ..files import is_disk_full, write_aside
 from ..models.image_processing_usod import check_aux, read_aux
 from ..models.reading_usod import read_photo
 from .agreement import Detected, agreed
 from .jobs import Job, check_untouched, plan_jobs
+from .maps import Maps
+from .origin import made_of, png_options
 from .rendering import Rendering
 from .video import predict_clip
 
 # Where the auxiliary map of an image comes from; None for an image that has none.
 AuxReader = Callable[[Path], Image.Image | None]
-_SOURCE = "Source"  # the PNG text that names the photo
 
 
 class Detects(Protocol):
@@ -114,19 +114,11 @@ def _to_do(jobs: Iterable[Job], overwrite: bool, report: Report) -> list[Job]:
         report.notes += [
             f"{path}: was made of {name}, not of {job.source.name}, and is kept; --overwrite replaces it."
             for path in kept
-            if (name := _made_of(path)) not in (None, job.source.name)
+            if (name := made_of(path)) not in (None, job.source.name)
         ]
         if missing := {kind: path for kind, path in job.outputs.items() if path not in kept}:
             remaining.append(replace(job, outputs=missing))
     return remaining
-
-
-def _made_of(path: Path) -> str | None:
-    try:
-        with Image.open(path) as image:
-            return image.info.get(_SOURCE)
-    except Exception:  # whatever lies there, it is kept
-        return None
 
 
 def _whole_sequences(jobs: Iterable[Job], to_do: Sequence[Job]) -> list[Job]:
@@ -165,11 +157,11 @@ def predict(
     Raises:
         FileNotFoundError: for an input that does not exist, or if `aux` holds no map of any photo.
         ValueError: if an output would overwrite an input, or `aux` is given for a model that takes no maps.
-        OSError: if nothing can be written in `output`.
+        OSError: if nothing can be written in `output`, or (`OutputError`) nothing more, saying what is kept.
         ModuleNotFoundError: for clips, without PyAV; for optical flow, without OpenCV.
         KeyboardInterrupt: saying what is done and kept.
     """
-    plan, report = plan_jobs(inputs, output, rendering.kinds), Report()
+    plan, report = plan_jobs(inputs, output, rendering.kinds, rendering.transparent), Report()
     jobs = _to_do(plan.jobs, overwrite, report)
     read_map = _aux_reader(detect.model, aux, plan.jobs, report)
     photos = [job for job in jobs if not job.is_clip]
@@ -177,7 +169,8 @@ def predict(
         photos = _whole_sequences(plan.jobs, photos)
     try:
         kind = "flow" if aux.flow and read_map and detect.model.config.modality_informed else aux.kind
-        _predict_photos(_Photos(detect, rendering, read_map, kind, batch_size), photos, progress, report)
+        maps = Maps(detect, batch_size, **({"aux_kind": kind} if kind else {}))
+        _predict_photos(_Photos(maps, rendering, read_map), photos, progress, report)
         for job in jobs:
             if job.is_clip:
                 _predict_clip(detect, job, rendering, batch_size, progress, report)
@@ -185,6 +178,15 @@ def predict(
         raise KeyboardInterrupt(
             f"stopped. {str(report).capitalize()} done and kept in {output}; the same command goes on."
         ) from stop
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise OutputError(
+            f"{output}: the disk is full. {str(report).capitalize()} done and kept there; free some space, and the "
+            "same command goes on."
+        ) from error
+    if rendering.background and "cutout" not in rendering.kinds:
+        report.notes.append("The background is behind cutouts, and none is made; --save cutout makes them.")
     report.notes += plan.notes
     return report
 
@@ -193,11 +195,9 @@ def predict(
 class _Photos:
     """What photos go through."""
 
-    detect: Detects
+    maps: Maps
     rendering: Rendering
     read_map: AuxReader | None
-    aux_kind: str | None
-    batch_size: int
 
     def read(self, job: Job) -> tuple[Image.Image, Image.Image | None]:
         photo, aux = read_photo(job.source), self.read_map(job.source) if self.read_map else None
@@ -205,27 +205,27 @@ class _Photos:
             check_aux(photo.size, aux.size, job.source)
         return photo, aux
 
-    def run(self, jobs: list[Job], pairs: list) -> Iterator[tuple[Image.Image, Tensor]]:
-        told = {"aux_kind": self.aux_kind} if self.aux_kind else {}
+    def run(self, jobs: list[Job], pairs: list) -> Iterator[tuple[Image.Image, Tensor] | UsodError]:
         inputs = [{"image": photo, "aux": aux} if self.read_map else photo for photo, aux in pairs]
-        results = self.detect(inputs, batch_size=self.batch_size, outputs=["predicted_saliency"], **told)
-        return ((photo, result["predicted_saliency"]) for (photo, _), result in zip(pairs, results, strict=True))
+        maps = self.maps.of(inputs, [str(job.source) for job in jobs])
+        for (photo, _), saliency in zip(pairs, maps, strict=True):
+            yield saliency if isinstance(saliency, UsodError) else (photo, saliency)
 
     def write(self, job: Job, result: tuple[Image.Image, Tensor]) -> None:
-        origin = PngInfo()
-        origin.add_text(_SOURCE, job.source.name)
         for kind, path in job.outputs.items():
             picture = self.rendering.picture(kind, *result)
-            write_aside(path, partial(picture.save, pnginfo=origin))
+            options = png_options(result[0], job.source, shows_photo=picture.mode != "L")
+            write_aside(path, partial(picture.save, **options))
 
 
 def _predict_photos(photos: _Photos, jobs: Sequence[Job], progress: bool, report: Report) -> None:
+    full: list[Exception] = []
     outcomes = through(
-        jobs,
+        takewhile(lambda _: not full, jobs),
         photos.read,
         photos.run,
         photos.write,
-        batch_size=photos.batch_size,
+        batch_size=photos.maps.batch_size,
         cost=lambda job: picture_bytes(job.source),
         link=_agreed_by_folder if photos.rendering.temporal else iter,
     )
@@ -233,10 +233,15 @@ def _predict_photos(photos: _Photos, jobs: Sequence[Job], progress: bool, report
         source = outcome.item.source
         if not isinstance(outcome, Failed):
             report.done += bool(outcome.item.outputs)
+        elif is_disk_full(outcome.error):
+            full.append(outcome.error)
         elif outcome.writing:
             report.failed[source] = f"{source}: its output cannot be written ({outcome.error})"
         else:
             report.failed[source] = str(outcome.error)
+    report.notes += photos.maps.notes
+    if full:
+        raise full[0]
 
 
 def _agreed_by_folder(frames: Iterable[Detected]) -> Iterator[Detected]:
@@ -249,10 +254,12 @@ def _predict_clip(
 ) -> None:
     try:
         clip = predict_clip(detect, job.source, job.outputs, rendering, batch_size=batch_size, progress=progress)
-    except (ClipError, OSError) as error:
+    except (UsodError, OSError) as error:
+        if is_disk_full(error):
+            raise
         report.failed[job.source] = str(error)
         return
-    report.notes += [clip.note] if clip.note else []
+    report.notes += clip.notes
     if clip.problem:
         files = ", ".join(map(str, clip.files.values()))
         report.failed[job.source] = f"{clip.problem} The {clip.frames} frames before are in {files}."

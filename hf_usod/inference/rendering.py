@@ -12,6 +12,7 @@ from ..models.image_processing_usod import read_image, to_rgb
 from ..models.pipeline_usod import levels, render_outputs
 
 GREEN = "#00ff00"
+TRANSPARENT = "transparent"
 OVERLAY_COLOR = (255, 40, 90)
 OVERLAY_OPACITY = 0.6
 
@@ -47,11 +48,19 @@ def on_background(cutout: Image.Image, background: str) -> Image.Image:
 
 @lru_cache(maxsize=2)
 def _backdrop(background: str) -> tuple[int, ...] | Image.Image:
-    try:
-        return ImageColor.getrgb(background)[:3]
-    except ValueError:
-        if os.path.isfile(background):
+    if os.path.isfile(background):
+        try:
             return read_image(background)
+        except ValueError as error:
+            raise DataError(f"{error}. Give a color or a picture's file as the background.") from error
+    try:
+        red, green, blue, *alpha = ImageColor.getrgb(background)
+    except ValueError:
+        alpha = None
+    if alpha in ([], [255]):
+        return red, green, blue
+    if alpha:
+        raise DataError(f'{background}: is partly transparent. Give an opaque color, or "{TRANSPARENT}".')
     raise DataError(
         f"{background}: is neither a color, by name or as #rrggbb, nor a picture's file. Give one of them as the "
         "background."
@@ -72,8 +81,8 @@ class Rendering:
     Args:
         kinds: of `OUTPUT_KINDS`.
         threshold: saliency above it is object in the mask.
-        background: what is behind cutouts, a color or a picture's path; None for nothing, and for `GREEN` in clips,
-            which have no transparency.
+        background: what is behind cutouts, a color or a picture's path; `TRANSPARENT` for nothing; None for nothing,
+            and for `GREEN` in clips, which only WebM can show transparent.
         temporal: whether the maps of a clip's frames, and of the photos of each folder, are to agree along the optical
             flow; see `agree`.
 
@@ -87,8 +96,13 @@ class Rendering:
     temporal: bool = False
 
     def __post_init__(self):
-        if self.background is not None:
+        if self.background not in (None, TRANSPARENT):
             _backdrop(self.background)
+
+    @property
+    def transparent(self) -> tuple[str, ...]:
+        """The kinds of pictures that have transparency in clips as well."""
+        return ("cutout",) if self.background == TRANSPARENT else ()
 
     def picture(self, kind: str, photo: Image.Image, saliency: torch.Tensor, opaque: bool = False) -> Image.Image:
         """One of `OUTPUT_KINDS`.
@@ -96,7 +110,7 @@ class Rendering:
         Args:
             photo: RGB or RGBA.
             saliency: `(H, W)` in [0, 1].
-            opaque: whether transparency cannot be kept.
+            opaque: whether there must be something behind a cutout, unless `background` is `TRANSPARENT`.
         """
         if kind == "overlay":
             return overlay(to_rgb(photo), levels(saliency))
@@ -104,4 +118,6 @@ class Rendering:
             return side_by_side(to_rgb(photo), levels(saliency))
         picture = render_outputs(photo, saliency, self.threshold, [kind])[kind]
         background = self.background or (GREEN if opaque else None)
-        return on_background(picture, background) if kind == "cutout" and background else picture
+        if kind != "cutout" or background in (None, TRANSPARENT):
+            return picture
+        return on_background(picture, background)

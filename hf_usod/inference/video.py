@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -13,10 +13,11 @@ from tqdm.auto import tqdm
 
 from ..data.batches import BYTES_A_PIXEL, Done, Failed, through
 from ..data.video import flow_frame, flow_image, require_opencv
-from ..errors import ClipError
+from ..errors import ClipError, DataError, UsodError
 from .agreement import agreed
-from .clip_files import ClipReader, ClipWriter
+from .clip_files import CONTAINERS, ClipReader, ClipWriter
 from .jobs import partial_path
+from .maps import Maps
 from .rendering import Rendering
 
 Frame = tuple[Image.Image, int]  # RGB, and its time
@@ -30,7 +31,7 @@ class ClipReport:
     frames: int = 0
     files: dict[str, Path] = field(default_factory=dict)  # by kind
     problem: str | None = None  # why they do not show the whole clip
-    note: str | None = None  # what else is missing
+    notes: list[str] = field(default_factory=list)  # what else should be known
 
 
 def _until_damage(frames: Iterable, report: ClipReport) -> Iterator:
@@ -78,7 +79,7 @@ class _Writers:
         pictures = {kind: self.rendering.picture(kind, image, saliency, opaque=True) for kind in self.outputs}
         if not self.by_kind:
             for kind, path in self.outputs.items():
-                self.by_kind[kind] = ClipWriter(path, self.reader, pictures[kind].size)
+                self.by_kind[kind] = ClipWriter(path, self.reader, pictures[kind])
             for packet in self.early_sound:
                 self.write_sound(packet)
         for kind, writer in self.by_kind.items():
@@ -93,9 +94,16 @@ class _Writers:
                 ending.callback(writer.finish, self.report.files[kind])
 
 
-def _detect(detect, batch_size: int, told: dict[str, Any], pairs: list[_Pair], inputs: list) -> Iterator:
-    results = detect(inputs, batch_size=batch_size, outputs=["predicted_saliency"], **told)
-    return ((pair[0][0], result["predicted_saliency"]) for pair, result in zip(pairs, results, strict=True))
+def _detect(maps: Maps, clip: Path, seconds: Fraction, pairs: list[_Pair], inputs: list) -> Iterator:
+    names = [f"{clip}: frame at {float(pts * seconds):.2f} seconds" for (_, pts), _, _ in pairs]
+    for ((image, _), _, _), saliency in zip(pairs, maps.of(inputs, names), strict=True):
+        yield saliency if isinstance(saliency, UsodError) else (image, saliency)
+
+
+def _check_transparency(outputs: Mapping[str, Path], rendering: Rendering) -> None:
+    for kind in rendering.transparent:
+        if kind in outputs and outputs[kind].suffix.lower() != ".webm":
+            raise DataError(f"{outputs[kind]}: cannot be transparent. Name it .webm, or choose a color as background.")
 
 
 def predict_clip(
@@ -109,6 +117,8 @@ def predict_clip(
 ) -> ClipReport:
     """Writes the salient objects of a clip as MP4 files (H.264), with its size, shape, orientation, times and sound.
 
+    A file that is to be named `.webm` is WebM (VP9), which has transparency.
+
     Memory holds twice `batch_size` frames (and `LOOK_AHEAD` where they are to agree), what is made of them, and what
     the decoder and the encoder keep. Models that take an auxiliary map get the optical flow. If the clip is damaged, or
     the work is interrupted, what is done by then is kept, playable, under `partial_path` of each file; an earlier one
@@ -118,17 +128,22 @@ def predict_clip(
         detect: a `salient-object-detection` pipeline.
         clip: a video file.
         outputs: the files to make by kind (`OUTPUT_KINDS`); those that exist are replaced.
-        rendering: how they are made; cutouts are over its background, as H.264 has no transparency.
+        rendering: how they are made; cutouts are over its background, as H.264 has no transparency; `TRANSPARENT`
+            wants a WebM file.
         batch_size: frames that go through the model at a time.
 
     Raises:
         ClipError: naming the file, if no frame of it can be read.
+        DataError: for a transparent background and a file that is no WebM.
         OSError: if a file cannot be written.
         ModuleNotFoundError: without PyAV or, where flow is needed, OpenCV.
     """
     clip, report = Path(clip), ClipReport()
     with_flow = detect.model.config.takes_aux
-    told = {"aux_kind": "flow"} if with_flow and detect.model.config.modality_informed else {}
+    _check_transparency(outputs, rendering)
+    maps = Maps(
+        detect, batch_size, **({"aux_kind": "flow"} if with_flow and detect.model.config.modality_informed else {})
+    )
     if with_flow or rendering.temporal:
         require_opencv()
     reader = ClipReader(clip)
@@ -138,14 +153,15 @@ def predict_clip(
         outcomes: Iterable[Done | Failed] = through(
             _with_neighbors(_until_damage(reader.frames(writers.write_sound), report)),
             _with_flow if with_flow else lambda pair: pair[0][0],
-            partial(_detect, detect, batch_size, told),
+            partial(_detect, maps, clip, reader.time_base),
             batch_size=batch_size,
             cost=lambda pair: pair[0][0].width * pair[0][0].height * BYTES_A_PIXEL,
             link=agreed if rendering.temporal else iter,
         )
         for outcome in tqdm(outcomes, clip.name, reader.num_frames, unit="frame", disable=not progress):
             if not isinstance(outcome, Done):
-                raise outcome.error
+                report.problem = str(outcome.error)
+                break
             ((_, pts), _, _), (image, saliency) = outcome.item, outcome.result
             writers.write(image, saliency, pts)
         complete = report.problem is None
@@ -153,6 +169,11 @@ def predict_clip(
         writers.finish(complete)
     if not report.frames:
         raise ClipError(report.problem or f"{clip}: has no frames.")
-    if reader.sound is not None and any(writer.sound is None for writer in writers.by_kind.values()):
-        report.note = f"{clip}: its sound ({reader.sound.name}) does not fit into MP4 and was left out."
+    report.notes += [f"{clip}: {note}" for note in maps.notes]
+    if reader.sound is not None:
+        mute = {writer.path.suffix for writer in writers.by_kind.values() if writer.sound is None}
+        report.notes += [
+            f"{clip}: its sound ({reader.sound.name}) does not fit into {CONTAINERS[suffix]} and was left out."
+            for suffix in sorted(mute)
+        ]
     return report

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import io
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -13,6 +13,13 @@ from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 from transformers.image_utils import ChannelDimension
 from transformers.utils import logging
+
+try:  # photos of phones, where the package is there
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+except ImportError:
+    pillow_heif = None
 
 _logger = logging.get_logger(__name__)
 
@@ -25,6 +32,8 @@ _PHOTOMETRIC = 262  # TIFF tag; 0: white is zero
 _SAMPLE_FORMAT = 339  # TIFF tag; 1 or none: unsigned
 _PROFILES = {"RGB": b"RGB ", "RGBA": b"RGB ", "L": b"GRAY"}
 _END_OF_JPEG = b"\xff\xd9"
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_ANIMATIONS = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")  # other formats hold previews beside the photo
 
 
 def lift_limits() -> None:
@@ -100,21 +109,46 @@ def open_image(source, convert) -> Image.Image:
         with _opened(source) as file:
             try:
                 with Image.open(file) as image:
-                    return convert(image)
+                    result = convert(image)
+                if image.format in _ANIMATIONS:
+                    _tell_of_others(file, name)
+                return result
+            except Image.UnidentifiedImageError as error:
+                file.seek(0)
+                raise _Unreadable(f"{name}: cannot be read as an image ({_kind(file.read(12))})") from error
             except OSError as error:
                 if "truncated" not in str(error):
                     raise
                 file.seek(0)
-                with _ended(file.read(), error) as image:
-                    result = convert(image)
+                with _ended(file.read(), error) as whole:
+                    result = convert(whole)
                 _logger.warning_once(f"{name}: has no end marker; its pixels are all there and were read.")
                 return result
-    except (FileNotFoundError, TypeError):
+    except (FileNotFoundError, TypeError, _Unreadable):
         raise
-    except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{name}: cannot be read as an image (its kind is unknown)") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise ValueError(f"{name}: cannot be read as an image ({error})") from error
+
+
+class _Unreadable(ValueError):
+    """A file that no reader knows."""
+
+
+def _kind(head: bytes) -> str:
+    """Why Pillow does not know a file that begins so."""
+    if not head:
+        return "it is empty"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and pillow_heif is None:
+        return "it is a HEIF file; `pip install pillow-heif` makes them readable"
+    return "its kind is unknown"
+
+
+def _tell_of_others(file, name: str) -> None:
+    with suppress(Exception):  # of what comes after the first picture, which could be read
+        file.seek(0)
+        with Image.open(file) as image:
+            if getattr(image, "is_animated", False):
+                _logger.warning_once(f"{name}: holds several pictures; the first is read.")
 
 
 def _name(source) -> str:
@@ -191,7 +225,11 @@ def upright(image: Image.Image) -> Image.Image:
         finally:
             image.filename = name
     image.load()
-    return ImageOps.exif_transpose(image) if image.getexif().get(ExifTags.Base.Orientation, 1) != 1 else image
+    try:
+        is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except Exception:  # damaged EXIF data raise almost anything, and ask for no orientation
+        return image
+    return ImageOps.exif_transpose(image) if is_turned else image
 
 
 def _to_photo(image: Image.Image, name: str = "The image") -> Image.Image:
@@ -231,6 +269,7 @@ def _scaled(levels: np.ndarray, image: Image.Image) -> Image.Image:
     if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
         levels = 255 - levels
     photo = Image.fromarray(levels).convert("RGB")
+    photo.info.update({key: image.info[key] for key in ("dpi", "exif") if key in image.info})
     if isinstance(image.info.get("transparency"), int):
         photo.putalpha(Image.fromarray(np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype("u1")))
     return photo
@@ -297,7 +336,10 @@ def to_uint8(image: np.ndarray | torch.Tensor) -> np.ndarray:
         return _to_levels(image, "The array")
     if np.issubdtype(image.dtype, np.integer):
         if image.min() < 0 or image.max() > 255:
-            raise ValueError(f"{image.dtype} image with values {image.min()}..{image.max()}; expected 0..255.")
+            raise ValueError(
+                f"{image.dtype} image with values {image.min()}..{image.max()}; expected 0..255. Levels of up to 16 "
+                "bits are passed as uint16."
+            )
         return image.astype(np.uint8)
     low, high = float(image.min()), float(image.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):

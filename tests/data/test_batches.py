@@ -157,3 +157,18 @@ def test_the_bytes_of_a_picture_are_told_by_its_header(tmp_path):
     (tmp_path / "b.png").write_text("no image")
     assert picture_bytes(tmp_path / "a.png") == 40 * 30 * BYTES_A_PIXEL
     assert picture_bytes(tmp_path / "b.png") == picture_bytes(tmp_path / "none.png") == 0
+
+
+def test_a_result_may_be_why_there_is_none():
+    def run(items, inputs):
+        return [DataError(f"no {number}") if number % 3 == 1 else number for number in inputs]
+
+    def link(results):
+        pairs = list(results)
+        assert pairs == [(number, number) for number in (0, 2, 3, 5, 6)]
+        return pairs
+
+    results = through(range(7), int, run, batch_size=2, cost=lambda _: 1, max_bytes=100, link=link)
+    assert sorted(outcomes(results)) == [
+        (number, (f"no {number}", False) if number % 3 == 1 else number) for number in range(7)
+    ]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hf_usod.data import output_names
+from hf_usod.data import folders, output_names
 from hf_usod.inference.jobs import plan_jobs
 
 
@@ -170,12 +170,15 @@ def test_linked_folders_are_followed_once(tree):
     assert plan.notes == ["Passed over: 4 links to folders that are searched anyway."]
 
 
-def test_what_is_passed_over_is_told(tree):
+def test_what_is_passed_over_is_told(tree, monkeypatch):
+    monkeypatch.setattr(folders, "IMAGE_SUFFIXES", folders.IMAGE_SUFFIXES - folders.HEIF_SUFFIXES)
+    monkeypatch.setattr(folders, "UNREADABLE_SUFFIXES", folders.UNREADABLE_SUFFIXES | folders.HEIF_SUFFIXES)
     root = tree("in/a.jpg", "in/b.HEIC", "in/c.nef", "in/d.mp4", "in/sub/e.mov", "in/sub/f.txt")
     plan = plan_jobs([root / "in", root / "in" / "d.mp4"], root / "out", ["mask"])
     assert written(plan, root / "out") == ["a.png", "d.mp4"]
     assert len(plan.notes) == 2
     assert plan.notes[0].startswith("Passed over: 2 of kinds that Pillow cannot read here (.heic, .nef)")
+    assert plan.notes[0].endswith('or for .heic: pip install "hf_usod[heif]".')
     assert plan.notes[1].startswith("Passed over: 1 clips in folders; name them")
     with pytest.raises(FileNotFoundError, match=r"no images found\. Passed over: 1 clips"):
         plan_jobs([root / "in" / "sub"], root / "out", ["mask"])
@@ -201,3 +204,16 @@ def test_names_too_long_are_told_at_once(tree):
     assert len(plan_jobs([root / "in"], root / "out", ["mask"]).jobs) == 1
     with pytest.raises(ValueError, match="too long"):
         plan_jobs([root / "in"], root / "out", ["mask", "saliency"])
+
+
+def test_a_folder_without_images_beside_others_is_told(tree):
+    root = tree("in/a.png")
+    (root / "x.mp4").mkdir()
+    plan = plan_jobs([root / "in", root / "x.mp4"], root / "out", ["mask"])
+    assert plan.notes == [f"{root / 'x.mp4'}: no images found in this folder."]
+
+
+def test_transparent_clips_are_webm(tree):
+    root = tree("in/a.png", "in/b.MTS")
+    plan = plan_jobs([root / "in/a.png", root / "in/b.MTS"], root / "out", ["mask", "cutout"], ["cutout"])
+    assert written(plan, root / "out") == ["a_cutout.png", "a_mask.png", "b_cutout.webm", "b_mask.mp4"]

@@ -1,15 +1,19 @@
 """The main job, from files to files, on every kind of file that people have."""
 
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw
 
 from hf_usod import UsodImageProcessor, UsodSceConfig, UsodSceModel
 from hf_usod.cli import main
+from hf_usod.models.reading_usod import read_photo
 
 
 @pytest.fixture(scope="module")
@@ -308,3 +312,192 @@ def test_an_interruption_says_what_is_kept(predict, tmp_path, monkeypatch, capsy
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names and names <= {f"{index}.png" for index in range(4)}
     assert all(Image.open(tmp_path / "out" / name).size[1] == 30 for name in names)
+
+
+def test_a_background_that_cannot_be_read_is_told_at_once(predict, tmp_path, capsys):
+    photo().save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    for background in (tmp_path / "notes.txt", tmp_path, "#ff000080", "bluish", ""):
+        assert predict(tmp_path / "a.png", "--save", "cutout", f"--background={background}") == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "hf-usod" in line]
+        assert str(background) in line and ("background" in line or "opaque color" in line)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_background_without_cutouts_is_told(predict, tmp_path, capsys):
+    photo().save(tmp_path / "a.png")
+    assert predict(tmp_path / "a.png", "--save", "mask", "--background", "red") == 0
+    assert "The background is behind cutouts, and none is made" in capsys.readouterr().err
+
+
+def test_transparent_is_what_photos_have_anyway(predict, tmp_path):
+    photo().save(tmp_path / "a.png")
+    assert predict(tmp_path / "a.png", "--save", "cutout", output="plain") == 0
+    assert predict(tmp_path / "a.png", "--save", "cutout", "--background", "transparent") == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "plain" / "a.png").read_bytes()
+
+
+def exif_of_a_camera(orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = orientation, "Camera"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLength] = 35.0
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    return exif
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png", ".avif"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_what_a_photo_tells_is_kept(predict, tmp_path, suffix, orientation):
+    resolution = {} if suffix in (".webp", ".avif") else {"dpi": (300, 300)}
+    photo().save(tmp_path / f"a{suffix}", exif=exif_of_a_camera(orientation), **resolution)
+    kinds = ["saliency", "mask", "cutout", "overlay", "side_by_side"]
+    assert predict(tmp_path / f"a{suffix}", "--save", *kinds) == 0
+    upright = np.asarray(read_photo(tmp_path / f"a{suffix}"))
+    for kind in kinds:
+        with Image.open(tmp_path / "out" / f"a_{kind}.png") as made:
+            if resolution:
+                assert made.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+            exif = made.getexif()
+            if kind in ("saliency", "mask"):
+                assert not exif
+                continue
+            assert exif[ExifTags.Base.Make] == "Camera" and ExifTags.Base.Orientation not in exif
+            assert exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLength] == 35
+            assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+            if kind == "cutout":
+                assert np.array_equal(np.asarray(made)[..., :3], upright)
+
+
+def test_damaged_exif_costs_no_result(predict, tmp_path):
+    photo().save(tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    photo().save(tmp_path / "b.webp", exif=b"nonsense")
+    assert predict(tmp_path / "?.*", "--save", "cutout") == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "b.png"}
+
+
+def test_a_map_of_no_numbers_is_refused(predict, tmp_path, monkeypatch, capsys):
+    forward = UsodSceModel.forward
+
+    def broken(self, pixel_values, **kwargs):
+        outputs = forward(self, pixel_values, **kwargs)
+        outputs.logits[1] = torch.nan
+        return outputs
+
+    for name in "abc":
+        photo().save(tmp_path / f"{name}.png")
+    monkeypatch.setattr(UsodSceModel, "forward", broken)
+    assert predict(*(tmp_path / f"{name}.png" for name in "abc")) == 1
+    assert f"{tmp_path / 'b.png'}: the model gives NaN for it" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "c.png"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:1] data. DefaultCPUAllocator: not enough memory: you tried to"),
+        MemoryError(),
+    ],
+    ids=["cuda", "linux", "windows", "python"],
+)
+@pytest.mark.parametrize("fits", [3, 1, 0])
+def test_a_batch_that_does_not_fit_in_memory_is_halved(predict, tmp_path, monkeypatch, capsys, error, fits):
+    forward, sizes = UsodSceModel.forward, []
+
+    def limited(self, pixel_values, **kwargs):
+        sizes.append(len(pixel_values))
+        if len(pixel_values) > fits:
+            raise error
+        return forward(self, pixel_values, **kwargs)
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(6):
+        photo(30 + index).save(folder / f"{index}.png")
+    assert predict(folder, "--batch_size", 4, output="whole") == 0
+    monkeypatch.setattr(UsodSceModel, "forward", limited)
+    assert predict(folder, "--batch_size", 4) == (0 if fits else 1)
+    errors = capsys.readouterr().err
+    if fits == 0:
+        assert sum("memory does not suffice for it" in line for line in errors.splitlines()) == 6
+        assert not (tmp_path / "out").exists()
+        return
+    assert sizes == {3: [4, 2, 2, 2], 1: [4, 2, 1, 1, 1, 1, 1, 1]}[fits]
+    assert errors.count("Memory does not suffice for 4 images at a time; it was done with 2.") == 1
+    for index in range(6):
+        made, expected = (np.asarray(Image.open(tmp_path / o / f"{index}.png"), int) for o in ("out", "whole"))
+        assert np.abs(made - expected).max() <= 1
+
+
+def test_other_errors_of_the_program_are_no_lack_of_memory(predict, tmp_path, monkeypatch):
+    def wrong(self, pixel_values, **kwargs):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    photo().save(tmp_path / "a.png")
+    monkeypatch.setattr(UsodSceModel, "forward", wrong)
+    with pytest.raises(RuntimeError, match="mat1"):
+        predict(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_is_full_ends_it_in_one_line(predict, tmp_path, monkeypatch, capsys, number):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(40):
+        photo().save(folder / f"{index:02}.png")
+    save, saved = Image.Image.save, []
+
+    def full(self, path, *arguments, **options):
+        if len(saved) == 5:
+            Path(path).write_bytes(b"half")
+            raise OSError(number, os.strerror(number))
+        saved.append(path)
+        save(self, path, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert predict(folder, "--batch_size", 2) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "|" not in line and line.strip()]
+    assert line.startswith(f"hf-usod: {tmp_path / 'out'}: the disk is full. 5 photos done and kept there")
+    names = [path.name for path in (tmp_path / "out").iterdir()]
+    assert len(names) == 5 and not any(name.startswith(".") for name in names)
+    monkeypatch.undo()
+    assert all(Image.open(tmp_path / "out" / name).size == (40, 30) for name in names)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
+def test_of_an_animation_the_first_picture_is_read_and_that_is_told(tmp_path, suffix, caplog):
+    first, second = photo(), photo(mode="L").point(lambda level: 255 - level).convert("RGB")
+    first.save(tmp_path / f"a{suffix}", save_all=True, append_images=[second], lossless=True)
+    first.save(tmp_path / f"b{suffix}", lossless=True)
+    with caplog.at_level("WARNING"):
+        moving, still = (read_photo(tmp_path / f"{name}{suffix}") for name in "ab")
+    assert np.abs(np.asarray(moving, int) - np.asarray(first)).max() <= 3
+    assert np.array_equal(moving, still)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == f"{tmp_path / f'a{suffix}'}: holds several pictures; the first is read."
+
+
+def test_an_animation_that_is_damaged_after_its_first_picture(tmp_path):
+    photo().save(tmp_path / "a.gif", save_all=True, append_images=[photo(mode="L").rotate(9)] * 3)
+    content = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(content[: len(content) // 2])
+    assert read_photo(tmp_path / "a.gif").size == (40, 30)
+
+
+def test_heif_photos(predict, tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs the extra `heif`")
+    pillow_heif.from_pillow(photo(400, 300)).save(tmp_path / "a.HEIC", exif=exif_of_a_camera(1).tobytes())
+    assert predict(tmp_path, "--save", "cutout") == 0
+    with Image.open(tmp_path / "out" / "a.png") as made:
+        assert made.size == (400, 300) and made.getexif()[ExifTags.Base.Make] == "Camera"
+        assert np.abs(np.asarray(made, int)[..., :3] - np.asarray(photo(400, 300))).mean() < 3
+
+
+def test_a_heif_photo_without_its_reader_says_what_to_install(predict, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hf_usod.models.reading_usod.pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(bytes(4) + b"ftypheic" + bytes(50))
+    assert predict(tmp_path / "a.heic") == 1
+    assert f"{tmp_path / 'a.heic'}: cannot be read as an image (it is a HEIF file; `pip install pillow-heif`" in (
+        capsys.readouterr().err
+    )

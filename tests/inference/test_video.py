@@ -1,5 +1,6 @@
 """Clips in, clips out: size, times, sound and turn are kept, and so is what a damaged clip still has."""
 
+import errno
 import struct
 import sys
 from fractions import Fraction
@@ -20,8 +21,10 @@ from hf_usod import (
 )
 from hf_usod.cli import main
 from hf_usod.data.video import flow_image
-from hf_usod.inference import predict_clip
+from hf_usod.errors import DataError
+from hf_usod.inference import Rendering, predict_clip
 from hf_usod.inference.agreement import agree
+from hf_usod.inference.clip_files import ClipWriter
 from hf_usod.inference.video import _with_neighbors
 
 av = pytest.importorskip("av", reason="needs the extra `video`")
@@ -473,3 +476,137 @@ def test_the_range_of_brightness_is_applied(predict, tmp_path, full):
     (made, *_), _ = read_clip(tmp_path / "out" / "range.mp4")
     dark, bright = made[:, 10:30].mean(), made[:, 60:80].mean()
     assert (dark, bright) == pytest.approx((16, 235) if full else (0, 255), abs=4)
+
+
+@pytest.mark.parametrize(
+    "suffix, codec",
+    [
+        (".ts", "libx264"),
+        (".MTS", "libx264"),
+        (".m2ts", "libx264"),
+        (".flv", "libx264"),
+        (".wmv", "wmv2"),
+        (".3gp", "libx264"),
+        (".mpg", "mpeg2video"),
+        (".mpeg", "mpeg1video"),
+        (".ogv", "libtheora"),
+    ],
+)
+def test_containers(predict, tmp_path, suffix, codec):
+    if codec not in av.codecs_available:
+        pytest.skip(f"no encoder {codec}")
+    clip = tmp_path / f"clip{suffix}"
+    with av.open(str(clip), "w", format={".MTS": "mpegts"}.get(suffix)) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        for pixels in pictures(9):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        container.mux(stream.encode(None))
+    assert predict(clip, "--save", "side_by_side") == 0
+    made, _ = read_clip(tmp_path / "out" / "clip.mp4")
+    assert len(made) == 9
+    assert np.median(np.abs(made[0][:, : SIZE[0]].astype(int) - next(pictures(1)))) < 4
+
+
+def read_transparent_clip(path):
+    """Frames as RGB and alpha, by the decoder that knows of the alpha of VP9, and their times."""
+
+    def alpha(frame):
+        plane = frame.planes[3]
+        return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width].astype(int)
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder = av.CodecContext.create("libvpx-vp9", "r")
+        packets = [packet if packet.size else None for packet in container.demux(stream)]
+        frames = [frame for packet in packets for frame in decoder.decode(packet)]
+        pictures = [(frame.to_ndarray(format="rgb24"), alpha(frame)) for frame in frames]
+        return pictures, [float(frame.pts * stream.time_base) for frame in frames]
+
+
+@pytest.mark.parametrize("size", [SIZE, (97, 65)])
+def test_transparent_clips(predict, tmp_path, size):
+    clip = write_clip(tmp_path / "clip.avi", 12, size=size, codec="mpeg4")
+    assert predict(clip, "--save", "cutout", "saliency", "--background", "transparent") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clip_cutout.webm", "clip_saliency.mp4"]
+    made, times = read_transparent_clip(tmp_path / "out" / "clip_cutout.webm")
+    saliency, _ = read_clip(tmp_path / "out" / "clip_saliency.mp4")
+    frames, expected_times = read_clip(clip)
+    assert len(made) == 12 and times == pytest.approx(expected_times, abs=1e-3)
+    height, width = frames[0].shape[:2]
+    for (colors, alpha), level, frame in zip(made, saliency, frames):
+        assert alpha.max() - alpha.min() > 20
+        assert np.abs(alpha - level.mean(axis=-1)).mean() < 3
+        assert np.median(np.abs(colors[:height, :width].astype(int) - frame)) < 6
+
+
+def test_sound_that_webm_cannot_hold_is_left_out_and_said(predict, tmp_path, capsys):
+    clips = (
+        write_clip(tmp_path / "a.mp4", sound="aac"),
+        write_clip(tmp_path / "b.webm", codec="libvpx", sound="libopus"),
+    )
+    assert predict(*clips, "--save", "cutout", "--background", "transparent") == 0
+    errors = capsys.readouterr().err
+    assert "a.mp4: its sound (aac) does not fit into WebM and was left out" in errors and "b.webm: its" not in errors
+    assert sound_packets(tmp_path / "out" / "b.webm") == sound_packets(clips[1])
+
+
+def test_mp4_cannot_be_transparent(model, tmp_path):
+    detect = SalientObjectDetectionPipeline(
+        model=UsodSceModel.from_pretrained(model), image_processor=UsodImageProcessor.from_pretrained(model)
+    )
+    clip = write_clip(tmp_path / "clip.mp4", 3)
+    with pytest.raises(DataError, match=r"out\.mp4: cannot be transparent"):
+        predict_clip(detect, clip, {"cutout": tmp_path / "out.mp4"}, Rendering(("cutout",), background="transparent"))
+
+
+def test_a_clip_without_frames_and_a_folder_by_the_name_of_one(predict, tmp_path, capsys):
+    with av.open(str(tmp_path / "bare.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        container.start_encoding()
+    (tmp_path / "folder.mp4").mkdir()
+    good = write_clip(tmp_path / "good.mp4", 3)
+    assert predict(tmp_path / "bare.mkv", tmp_path / "folder.mp4", good) == 1
+    errors = capsys.readouterr().err
+    assert "bare.mkv: " in errors and f"{tmp_path / 'folder.mp4'}: no images found" in errors
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.mp4"]
+
+
+def test_a_disk_that_is_full_ends_it_without_half_a_clip(predict, tmp_path, monkeypatch, capsys):
+    clips = [write_clip(tmp_path / f"{name}.mp4", 12) for name in "abc"]
+    finish = ClipWriter.finish
+
+    def raise_full():
+        raise av.error.FFmpegError(errno.ENOSPC, "No space left on device")
+
+    def finish_with_errors(self, path):
+        if path.name != "b.mp4":
+            return finish(self, path)
+        monkeypatch.setattr(self, "_end", raise_full)
+        return finish(self, path)
+
+    monkeypatch.setattr(ClipWriter, "finish", finish_with_errors)
+    assert predict(*clips) == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.mp4"]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "hf-usod" in line]
+    assert "the disk is full. 1 clips done and kept there" in line
+
+
+def test_a_frame_without_map_ends_its_clip_and_is_named(predict, tmp_path, monkeypatch, capsys):
+    forward = UsodSceModel.forward
+
+    def broken(self, pixel_values, **kwargs):
+        outputs = forward(self, pixel_values, **kwargs)
+        broken.frames += len(pixel_values)
+        if broken.frames == 8:
+            outputs.logits[2] = torch.nan
+        return outputs
+
+    broken.frames = 0
+    monkeypatch.setattr(UsodSceModel, "forward", broken)
+    clips = [write_clip(tmp_path / f"{name}.mp4", 12) for name in "ab"]
+    assert predict(*clips, "--batch_size", 4) == 1
+    assert f"{clips[0]}: frame at 0.50 seconds: the model gives NaN" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_partial.mp4", "b.mp4"]
+    assert len(read_clip(tmp_path / "out" / "a_partial.mp4")[0]) == 6
