@@ -36,12 +36,11 @@ def check_plan(plan: Plan) -> list[str]:
     """
     if not plan.stages:
         raise PlanError("The plan has no stage to train.")
-    args: RunArguments = next(iter(plan.stages.values()))
+    args = next(iter(plan.stages.values()))
     accelerator = join_processes(args.mixed_precision)
     if plan.flow:
         _check_frames(args)
-    aux = plan.sd.aux if plan.sd and not plan.flow else ()
-    folders = list_run_samples(args.images, aux)
+    folders = list_run_samples(args.images, () if plan.flow else args.aux)
     samples = join(folders)
     check_proportions(samples)
     if plan.sd and plan.labels is None:
