@@ -1,4 +1,7 @@
-"""The adapted module: T(F) + Ta(F)."""
+"""The adapted module: T(F) + Ta(F).
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 import copy
 from collections.abc import Callable

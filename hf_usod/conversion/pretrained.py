@@ -29,7 +29,7 @@ class Pretrained(NamedTuple):
     image_processor: UsodImageProcessor
 
     def save_pretrained(self, directory: str | Path, base: str | Path | None = None) -> None:
-        """Writes both, as `load_backbone` and the Auto classes read them; an adapter goes into `adapter/` beside its
+        """Writes both, as `load_pretrained_backbone` and the Auto classes read them; an adapter goes into `adapter/` beside its
         base model.
 
         Args:
@@ -71,7 +71,7 @@ def convert_checkpoint(source: str | Path) -> Pretrained:
     )
 
 
-def load_backbone(source: str | Path) -> Pretrained:
+def load_pretrained_backbone(source: str | Path) -> Pretrained:
     """A backbone with its weights, to train a model on.
 
     Args:

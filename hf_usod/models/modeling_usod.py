@@ -1,4 +1,7 @@
-"""What the salient object detection models share: their output, their loss, their resizing, their base class."""
+"""What the salient object detection models share: their output, their loss, their resizing, their base class.
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""The saliency detector (SD): MIDD (TIP 2021), two streams whose features meet in two interleaved decoders.
+"""The saliency detector (SD): MIDD ("Multi-Interactive Dual-Decoder for RGB-Thermal Salient Object Detection", TIP 2021),
+two streams whose features meet in two interleaved decoders.
 
 As A2S-v3 trains it: https://arxiv.org/abs/2404.14759
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from ..conversion import load_backbone
+from ..conversion import load_pretrained_backbone
 from ..conversion.efficientnet_lite import EFFICIENTNET_LITES
 from ..data import Sample
 from ..data.video import list_sequences, require_opencv
@@ -78,7 +78,7 @@ def _check_models(plan: Plan) -> None:
         load(name, kind=kind)
     for name, option in backbones.items():
         _check_name(option, name, EFFICIENTNET_LITES)
-        load_backbone(name)
+        load_pretrained_backbone(name)
 
 
 def _check_name(option: str, name: str, embedded: Sequence[str]) -> None:

@@ -1,5 +1,8 @@
 """Stage 1: the saliency cue extractor, trained on unlabeled images by L_pcl-sd + 0.05 L_btm + L_sc; and its transfer,
-a task adapter for a trained one, by the same objective (method: section 3)."""
+a task adapter for a trained one, by the same objective (method: section 3).
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +16,7 @@ from torchvision.transforms.functional import normalize
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..adapters import UsodAdapterConfig
-from ..conversion import load_backbone
+from ..conversion import load_pretrained_backbone
 from ..data import ImageViews, Sample, second_scale
 from ..loading import load
 from ..models.configuration_usod import UsodSceConfig
@@ -118,7 +121,7 @@ class CueExtractorStage(Stage):
 
 def build_model(args: CueExtractorArguments) -> tuple[UsodSceModel, UsodImageProcessor]:
     """An SCE with a frozen, pre-trained backbone and a fresh decoder, and its image processor."""
-    backbone, image_processor = load_backbone(args.backbone)
+    backbone, image_processor = load_pretrained_backbone(args.backbone)
     set_seed(args.seed)
     model = UsodSceModel(UsodSceConfig(backbone_config=backbone.config, decoder_channels=args.decoder_channels))
     model.backbone.load_state_dict(backbone.state_dict())

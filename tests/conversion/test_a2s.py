@@ -1,3 +1,5 @@
+"""The authors' cue extractors, written down with their names, give the same maps when converted."""
+
 import copy
 
 import pytest

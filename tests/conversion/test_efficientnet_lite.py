@@ -1,3 +1,5 @@
+"""EfficientNet-Lite's files give the features of timm's networks and of a plain one by the files' own names."""
+
 import pytest
 import timm
 import torch

@@ -1,3 +1,5 @@
+"""MoCo's checkpoints, in both layouts, give the features of torchvision's ResNet-50."""
+
 import pickle
 
 import numpy as np

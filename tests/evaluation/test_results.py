@@ -29,8 +29,8 @@ def root(tmp_path):
     return tmp_path
 
 
-def section(told, inside=""):
-    return f"before\n<!-- results: {told} -->\n{inside}<!-- /results -->\nafter\n"
+def section(request, inside=""):
+    return f"before\n<!-- results: {request} -->\n{inside}<!-- /results -->\nafter\n"
 
 
 def test_sections_are_written_and_stay(results, root):

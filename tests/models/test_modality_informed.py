@@ -37,8 +37,8 @@ def test_the_start_is_exact(plain, informed, maps, tmp_path):
     loaded = UsodSdModel.from_pretrained(tmp_path)
     assert loaded.config.modality_informed and not loaded.aux_offsets.weight.any()
     for kind in range(4):
-        told = torch.full((4,), kind)
-        outputs, expected = informed(*maps, aux_kind=told), plain(*maps)
+        kinds = torch.full((4,), kind)
+        outputs, expected = informed(*maps, aux_kind=kinds), plain(*maps)
         assert torch.equal(outputs.logits, expected.logits)
         assert torch.equal(outputs.side_logits.aux, expected.side_logits.aux)
     assert torch.equal(informed(maps[0]).logits, plain(maps[0]).logits)

@@ -1,3 +1,5 @@
+"""The pipeline: one image or many, with maps or without, what it returns and what it refuses."""
+
 import numpy as np
 import pytest
 import torch

@@ -128,8 +128,8 @@ def test_configurations_with_their_backbones_round_trip(models, folders, kind):
 @every_kind
 def test_the_signature_of_forward(models, kind):
     names = list(inspect.signature(models[kind].forward).parameters)
-    told = [] if kind == "sce" else ["aux_pixel_values", "aux_kind"]
-    assert names == ["pixel_values", *told, "labels", "output_hidden_states"]
+    of_maps = [] if kind == "sce" else ["aux_pixel_values", "aux_kind"]
+    assert names == ["pixel_values", *of_maps, "labels", "output_hidden_states"]
     with pytest.raises(TypeError, match="unexpected keyword argument 'pixel_mask'"):
         models[kind](**_inputs(kind), pixel_mask=None)
 

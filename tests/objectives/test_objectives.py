@@ -254,11 +254,11 @@ def test_btm_is_a_mean_over_the_boundary_of_the_whole_batch():
     flat = torch.zeros(2, 3, 96, 96).double()
     none = torch.zeros(1, 1, 96, 96).double()
     assert btm_loss(torch.cat([ramp(), none]), flat).item() == pytest.approx(FLAT_TEXTURE, rel=1e-9)
-    two, one = (ramp() * (0.9 if strong else 1.0) for strong in (True, False))
-    losses = [btm_loss(saliency, flat[:1]).item() for saliency in (two, one)]
-    counts = [boundary(plain_resize(saliency, 24, 24)).sum().item() for saliency in (two, one)]
+    smaller, larger = (ramp() * factor for factor in (0.9, 1.0))
+    losses = [btm_loss(saliency, flat[:1]).item() for saliency in (smaller, larger)]
+    counts = [boundary(plain_resize(saliency, 24, 24)).sum().item() for saliency in (smaller, larger)]
     weighted = sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
-    assert btm_loss(torch.cat([two, one]), flat).item() == pytest.approx(weighted, rel=1e-9)
+    assert btm_loss(torch.cat([smaller, larger]), flat).item() == pytest.approx(weighted, rel=1e-9)
 
 
 def test_boundary_is_five_wide():
