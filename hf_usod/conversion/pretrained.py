@@ -29,8 +29,8 @@ class Pretrained(NamedTuple):
     image_processor: UsodImageProcessor
 
     def save_pretrained(self, directory: str | Path, base: str | Path | None = None) -> None:
-        """Writes both, as `load_pretrained_backbone` and the Auto classes read them; an adapter goes into `adapter/` beside its
-        base model.
+        """Writes both, as `load_pretrained_backbone` and the Auto classes read them; an adapter goes into `adapter/`
+        beside its base model.
 
         Args:
             base: where the adapter will find its base model; by default `directory`.

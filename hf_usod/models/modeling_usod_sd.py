@@ -1,5 +1,7 @@
-"""The saliency detector (SD): MIDD ("Multi-Interactive Dual-Decoder for RGB-Thermal Salient Object Detection", TIP 2021),
-two streams whose features meet in two interleaved decoders.
+"""The saliency detector (SD): MIDD, two streams whose features meet in two interleaved decoders.
+
+MIDD: "Multi-Interactive Dual-Decoder for RGB-Thermal Salient Object Detection", IEEE Transactions on Image Processing
+2021.
 
 As A2S-v3 trains it: https://arxiv.org/abs/2404.14759
 """
