@@ -252,9 +252,9 @@ def table(results: dict[str, Measurement]) -> str:
     ours, plain = (results[side] for side in SIDES)
     lines = [f"{'':18}{'ours':>10}{'plain':>10}{'ratio':>8}"]
 
-    def row(label: str, mine: float, theirs: float) -> None:
-        ratio = f"{theirs / mine:7.1f}x" if mine > 0 else ""
-        lines.append(f"{label:18}{mine:10.1f}{theirs:10.1f}{ratio:>8}")
+    def row(label: str, own: float, reference: float) -> None:
+        ratio = f"{reference / own:7.1f}x" if own > 0 else ""
+        lines.append(f"{label:18}{own:10.1f}{reference:10.1f}{ratio:>8}")
 
     for part in PARTS:
         row(f"{part} (ms)", 1000 * ours.seconds[part], 1000 * plain.seconds[part])
@@ -269,8 +269,8 @@ def table(results: dict[str, Measurement]) -> str:
 
 def largest_difference(results: dict[str, Measurement]) -> float:
     """The largest relative difference of any loss term of the two sides, at any scale."""
-    pairs = zip(results["ours"].losses, results["plain"].losses)
-    return max(abs(mine[name] / theirs[name] - 1) for mine, theirs in pairs for name in theirs)
+    pairs = zip(results["ours"].losses, results["plain"].losses, strict=True)
+    return max(abs(own[name] / reference[name] - 1) for own, reference in pairs for name in reference)
 
 
 def parse() -> argparse.Namespace:

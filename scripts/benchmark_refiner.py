@@ -37,14 +37,14 @@ class Measurement(NamedTuple):
 def plain_neighbors(maps: torch.Tensor) -> torch.Tensor:
     """`(B, C, 32, H, W)`."""
     channels = maps.shape[1]
-    found = []
+    neighbors = []
     for dilation in DILATIONS:
         padded = F.pad(maps, (dilation,) * 4, mode="replicate")
         for y, x in NEIGHBORS:
             kernel = torch.zeros(channels, 1, 3, 3)
             kernel[:, 0, y, x] = 1
-            found.append(F.conv2d(padded, kernel, dilation=dilation, groups=channels))
-    return torch.stack(found, dim=2)
+            neighbors.append(F.conv2d(padded, kernel, dilation=dilation, groups=channels))
+    return torch.stack(neighbors, dim=2)
 
 
 @torch.no_grad()
@@ -92,12 +92,12 @@ def main() -> int:
     for batch_size in options.batch_size:
         common = (options.size, batch_size, options.threads, options.repeats)
         ours, plain = (alone(measure, side, *common) for side in ("ours", "plain"))
-        for label, mine, theirs in (
+        for label, own, reference in (
             (f"batch {batch_size}: time (ms)", 1000 * ours.seconds, 1000 * plain.seconds),
             ("  peak memory (MiB)", ours.memory, plain.memory),
         ):
-            print(f"{label:24}{mine:10.1f}{theirs:10.1f}{theirs / max(mine, 0.1):7.1f}x")
-        difference = max(difference, *(abs(a - b) for a, b in zip(ours.refined, plain.refined)))
+            print(f"{label:24}{own:10.1f}{reference:10.1f}{reference / max(own, 0.1):7.1f}x")
+        difference = max(difference, *(abs(a - b) for a, b in zip(ours.refined, plain.refined, strict=True)))
     print(f"\nlargest difference of a value: {difference:.1e}")
     if difference > TOLERANCE:
         print(f"The sides do not compute the same: more than {TOLERANCE:.0e} apart.", file=sys.stderr)

@@ -53,7 +53,7 @@ def embed(model: Path, name: str, base: str | None, size: int | None, others: li
             processor["size"] = {"height": size, "width": size}
         write_json(folder / "preprocessor_config.json", processor)
     weights = "adapter_model.safetensors" if is_adapter else "model.safetensors"
-    _halve([one / weights for one in (model, *others)], folder / weights)
+    _halve([source / weights for source in (model, *others)], folder / weights)
     write_card(folder)
     return folder
 

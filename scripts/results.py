@@ -6,8 +6,10 @@ A table stands between two comments. The first names its source and, if wanted, 
     <!-- results: results/ecssd-dev.json scores=mae,f_adaptive,s_alpha models=usod-rgb-lite -->
     <!-- /results -->
 
-The source is a file that `hf-usod evaluate --output FILE.json` wrote, or a Markdown table of `hf-usod table`
-(`results/table7/table.md`), relative to the repository. `--check` writes nothing and fails if a file would change.
+Under it stands what the scores are, unless `legend=no` is said; on a page of several tables `legend` in the place of a
+source writes it once. The source is a file that `hf-usod evaluate --output FILE.json` wrote, or a Markdown table of
+`hf-usod table` (`results/table7/table.md`), relative to the repository. `--check` writes nothing and fails if a file
+would change.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import sys
 from pathlib import Path
 
 from hf_usod.evaluation import METRICS
-from hf_usod.evaluation.report import legend, markdown_table
+from hf_usod.evaluation.report import LEGEND, legend, markdown_table
 from hf_usod.evaluation.results import Entry, read_entries
 from hf_usod.files import write_text
 
@@ -38,12 +40,16 @@ def render(request: str, root: Path = ROOT) -> str:
         ValueError, OSError: naming what is wrong with it.
     """
     source, *options = request.split()
+    if source == "legend":
+        return f"\n{LEGEND}\n\n"
     path = root / source
     if path.suffix == ".md":
         return path.read_text()
     chosen = dict(option.partition("=")[::2] for option in options)
-    if unknown := sorted(chosen.keys() - {"scores", "models"}):
-        raise ValueError(f"results: {request}: there is no option {unknown[0]!r}; there are scores and models.")
+    if unknown := sorted(chosen.keys() - {"scores", "models", "legend"}):
+        raise ValueError(f"results: {request}: there is no option {unknown[0]!r}; there are scores, models and legend.")
+    if chosen.get("legend", "no") != "no":
+        raise ValueError(f"results: {request}: legend={chosen['legend']}; `legend=no` leaves it out.")
     scores = chosen["scores"].split(",") if "scores" in chosen else list(SCORES)
     if unknown := [name for name in scores if name not in METRICS]:
         raise ValueError(f"results: {request}: there is no score {unknown[0]!r}; there are {', '.join(METRICS)}.")
@@ -53,7 +59,9 @@ def render(request: str, root: Path = ROOT) -> str:
         if unknown := [name for name in models if name not in {subject(entry) for entry in entries}]:
             raise ValueError(f"results: {request}: {path} has no model {unknown[0]!r}.")
         entries = [entry for entry in entries if subject(entry) in models]
-    return f"\n{markdown_table(entries, scores)}\n{legend(entries)} Written by `hf-usod evaluate` ({source}).\n\n"
+    explained = legend(entries).removeprefix(LEGEND if "legend" in chosen else "")
+    written = f"Written by `hf-usod evaluate` ({source})."
+    return f"\n{markdown_table(entries, scores)}\n{f'{explained} {written}'.strip()}\n\n"
 
 
 def rewrite(text: str, root: Path = ROOT) -> str:

@@ -52,7 +52,7 @@ def make_predict_batch(engine: Engine, jobs: Jobs):
         detect, folder = engine.detector(model, adapter), result_folder()
         archive, gallery, failed = folder / "cutouts.zip", [], []
         with jobs.running(request.session_hash) as stop, zipfile.ZipFile(archive, "w") as zipped:
-            for number, (path, stem) in enumerate(zip(photos, unique_stems(photos))):
+            for number, (path, stem) in enumerate(zip(photos, unique_stems(photos), strict=True)):
                 progress((number, len(photos)), desc=Path(path).name, unit="photos")
                 if stop.is_set():
                     failed.append(f"Stopped: {len(photos) - number} photos were not looked at.")

@@ -53,7 +53,7 @@ class UsodAdapterConfig(PeftConfig):
         },
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = PeftType[ADAPTER_TYPE]
         if self.init_weights not in INIT_WEIGHTS:

@@ -1,7 +1,11 @@
-"""The adapted module: T(F) + Ta(F)."""
+"""The adapted module: T(F) + Ta(F).
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -52,7 +56,7 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
         self.usod_adapter_modules[adapter_name] = module.train(self.training)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         """What PEFT loads an adapter's weights with, which drops those that have no place.
 
         Raises:
@@ -69,7 +73,7 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
         check_finite(own.items(), "The adapter")
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "UsodAdapterLayer":
         super().train(mode)
         self.base_layer.eval()
         return self
@@ -80,7 +84,7 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
     def unmerge(self) -> None:
         raise ValueError("A parallel adapter is never merged.")
 
-    def forward(self, *args, **kwargs):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         output = self.base_layer(*args, **kwargs)
         if self.disable_adapters:
             return output

@@ -1,6 +1,7 @@
 """The PEFT tuner: puts task adapters into a model and takes them out again."""
 
 import re
+from typing import Any
 
 from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
 from torch import nn
@@ -8,8 +9,14 @@ from torch import nn
 from .config import ADAPTER_PREFIX, UsodAdapterConfig
 from .layer import UsodAdapterLayer
 
+# Those that may have running statistics
+_NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
 
-def _keep_statistics(norm: nn.modules.batchnorm._NormBase, inputs: tuple) -> None:
+
+def _keep_statistics(norm: nn.Module, inputs: tuple) -> None:
     """Before each forward pass of a batch norm of the base: evaluation mode, as long as it is frozen.
 
     A hook, and not a `train` of our own, because after `model.add_adapter` nothing of PEFT is around the model, and
@@ -54,7 +61,14 @@ class UsodAdapterModel(BaseTuner):
             raise ValueError(f"`target_modules` must not lie in one another; these do: {', '.join(nested)}.")
 
     def _create_and_replace(
-        self, peft_config, adapter_name, target, target_name, parent, current_key, **kwargs
+        self,
+        peft_config: UsodAdapterConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        **kwargs: Any,
     ) -> None:
         if isinstance(target, UsodAdapterLayer):
             target.update_layer(adapter_name, peft_config)
@@ -70,7 +84,7 @@ class UsodAdapterModel(BaseTuner):
     def _post_injection_hook(self, model: nn.Module, config: UsodAdapterConfig, adapter_name: str) -> None:
         adapted = [f"{name}." for name, module in model.named_modules() if isinstance(module, UsodAdapterLayer)]
         for name, module in model.named_modules():
-            if not isinstance(module, nn.modules.batchnorm._NormBase) or name.startswith(tuple(adapted)):
+            if not isinstance(module, _NORMS) or name.startswith(tuple(adapted)):
                 continue
             if _keep_statistics not in module._forward_pre_hooks.values():
                 module.register_forward_pre_hook(_keep_statistics)

@@ -1,4 +1,9 @@
-"""The authors' A2S-v3 checkpoints: of the saliency cue extractor here, of the detector in `a2s_detector`."""
+"""The authors' A2S-v3 checkpoints: of the saliency cue extractor here, of the detector in `a2s_detector`.
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
+
+import re
 
 from peft import PeftModel, get_peft_model
 
@@ -9,13 +14,19 @@ from ..models.modeling_usod_sce import UsodSceModel
 from ..models.modeling_usod_sd import UsodSdModel
 from .a2s_detector import convert_a2s_detector, is_a2s_detector
 from .resnet import resnet50_backbone
-from .state_dicts import StateDict, load_exactly, select_prefix, strip_prefix
+from .state_dicts import Rule, StateDict, load_exactly, rename, select_prefix, strip_prefix
 
 _SOURCE = "an A2S-v3 saliency cue extractor"
-_PROJECTIONS = {"ad2": "mid_projection", "ad3": "high_projection", "ad4": "deep_projection", "fusion": "fusion"}
-_BLOCK = {"ad0.0.": "conv.", "ad0.1.": "norm.", "se.conv.": "gate.conv."}
+_RULES: tuple[Rule, ...] = (
+    (r"^ad2\.", "mid_projection."),
+    (r"^ad3\.", "high_projection."),
+    (r"^ad4\.", "deep_projection."),
+    (r"\bad0\.0\.", "conv."),
+    (r"\bad0\.1\.", "norm."),
+    (r"\bse\.conv\.", "gate.conv."),
+)
 _ADAPTER = "base_model.model.decoder.deep_projection.usod_adapter_modules.default"
-_UNUSED = "se.gn."  # a GroupNorm that the authors' gates own and never call
+_UNUSED = re.compile(r"\bse\.gn\.")  # a GroupNorm that the authors' gates own and never call
 
 
 def is_a2s(state_dict: StateDict) -> bool:
@@ -23,20 +34,6 @@ def is_a2s(state_dict: StateDict) -> bool:
     return is_a2s_detector(state_dict) or any(
         key.removeprefix("module.").startswith("decoder.ad4.") for key in state_dict
     )
-
-
-def _rename_block(block: StateDict, prefix: str) -> StateDict:
-    """One `project` block under our names; keys it does not know keep theirs, to be reported."""
-    renamed = {}
-    for key, value in block.items():
-        if key.startswith(_UNUSED):
-            continue
-        for theirs, ours in _BLOCK.items():
-            if key.startswith(theirs):
-                key = ours + key.removeprefix(theirs)
-                break
-        renamed[prefix + key] = value
-    return renamed
 
 
 def convert_a2s_checkpoint(state_dict: StateDict) -> UsodSceModel | UsodSdModel | PeftModel:
@@ -58,14 +55,11 @@ def convert_a2s_checkpoint(state_dict: StateDict) -> UsodSceModel | UsodSdModel 
         return convert_a2s_detector(state_dict)
     if unexpected := [key for key in state_dict if not key.startswith(("encoder.", "decoder.", "adapter."))]:
         raise ConversionError(f"Not a checkpoint of {_SOURCE}. Keys unexpected: {', '.join(unexpected)}.")
-    decoder: StateDict = {}
-    for key, value in select_prefix(state_dict, "decoder.").items():
-        name, _, rest = key.partition(".")
-        decoder |= _rename_block({rest: value}, _PROJECTIONS.get(name, name) + ".")
+    used = {key: value for key, value in state_dict.items() if not _UNUSED.search(key)}
     model = UsodSceModel(UsodSceConfig())
-    load_exactly(model.decoder, decoder, _SOURCE)
+    load_exactly(model.decoder, rename(select_prefix(used, "decoder."), _RULES, _SOURCE), _SOURCE)
     model.backbone.load_state_dict(resnet50_backbone(select_prefix(state_dict, "encoder."), _SOURCE).state_dict())
-    adapter = _rename_block(select_prefix(state_dict, "adapter."), "")
+    adapter = rename(select_prefix(used, "adapter."), _RULES, _SOURCE)
     if not adapter:
         return model.eval()
     adapted = get_peft_model(model, UsodAdapterConfig())

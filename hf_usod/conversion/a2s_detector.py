@@ -1,7 +1,4 @@
-"""The authors' A2S-v3 checkpoints of the saliency detector (MIDD)."""
-
-import re
-from collections.abc import Callable
+"""The authors' A2S-v3 checkpoints (https://arxiv.org/abs/2404.14759) of the saliency detector (MIDD)."""
 
 import torch
 from peft import PeftModel, get_peft_model
@@ -12,14 +9,14 @@ from ..errors import ConversionError
 from ..models.configuration_usod import UsodSdConfig
 from ..models.modeling_usod_sd import UsodSdModel
 from .resnet import resnet50_backbone
-from .state_dicts import StateDict, load_exactly, select_prefix
+from .state_dicts import Rule, StateDict, load_exactly, rename, select_prefix
 
 _SOURCE = "an A2S-v3 saliency detector"
 _KNOWN = ("encoder.", "t_net.", "trans_rgb.", "trans_t.", "decoder.", "adapter.")
 _ADAPTER = "base_model.model.decoder.global_info.usod_adapter_modules.default"
 _BLOCK = r"(neck\.\d|deeper|context|current|output|reduction)"
 # Applied to a key one after the other. Theirs are Sequentials of convolution 0, norm 1, and ReLU.
-_RULES: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = (
+_RULES: tuple[Rule, ...] = (
     (r"^trans_rgb\.", "neck."),
     (r"^trans_t\.", "aux_neck."),
     (r"^decoder\.gfb([1-4])_1\.", lambda m: f"decoder.rgb_blocks.{4 - int(m[1])}."),
@@ -50,16 +47,6 @@ def is_a2s_detector(state_dict: StateDict) -> bool:
     return any(key.removeprefix("module.").startswith("decoder.gfb4_1.") for key in state_dict)
 
 
-def _rename(state_dict: StateDict) -> StateDict:
-    """Our names; keys that no rule knows keep theirs, to be reported."""
-    renamed = {}
-    for key, value in state_dict.items():
-        for pattern, replacement in _RULES:
-            key = re.sub(pattern, replacement, key)
-        renamed[key] = value
-    return renamed
-
-
 def _with_biases(module: nn.Module, state_dict: StateDict) -> StateDict:
     """Adds zero biases to convolutions before a norm that were trained without; the norm makes up for them."""
     missing = [
@@ -85,12 +72,11 @@ def convert_a2s_detector(state_dict: StateDict) -> UsodSdModel | PeftModel:
     """
     if unexpected := [key for key in state_dict if not key.startswith(_KNOWN)]:
         raise ConversionError(f"Not a checkpoint of {_SOURCE}. Keys unexpected: {', '.join(unexpected)}.")
-    weights = _rename(
-        {key: value for key, value in state_dict.items() if not key.startswith((*_KNOWN[:2], "adapter."))}
-    )
-    for theirs, ours in (("encoder.", "backbone."), ("t_net.", "aux_backbone.")):
-        backbone = resnet50_backbone(select_prefix(state_dict, theirs), f"{_SOURCE} ({theirs}*)")
-        weights |= {ours + key: value for key, value in backbone.state_dict().items()}
+    own = {key: value for key, value in state_dict.items() if not key.startswith((*_KNOWN[:2], "adapter."))}
+    weights = rename(own, _RULES, _SOURCE)
+    for prefix, new_prefix in (("encoder.", "backbone."), ("t_net.", "aux_backbone.")):
+        backbone = resnet50_backbone(select_prefix(state_dict, prefix), f"{_SOURCE} ({prefix}*)")
+        weights |= {new_prefix + key: value for key, value in backbone.state_dict().items()}
     model = UsodSdModel(UsodSdConfig())
     load_exactly(model, _with_biases(model, weights), _SOURCE)
     adapter = {f"decoder.global_info.{key}": value for key, value in select_prefix(state_dict, "adapter.").items()}
@@ -98,6 +84,8 @@ def convert_a2s_detector(state_dict: StateDict) -> UsodSdModel | PeftModel:
         return model.eval()
     adapted = get_peft_model(model, UsodAdapterConfig())
     module = adapted.get_submodule(_ADAPTER)
-    renamed = {key.removeprefix("decoder.global_info."): value for key, value in _rename(adapter).items()}
+    renamed = {
+        key.removeprefix("decoder.global_info."): value for key, value in rename(adapter, _RULES, _SOURCE).items()
+    }
     load_exactly(module, _with_biases(module, renamed), _SOURCE)
     return adapted.eval()

@@ -36,17 +36,17 @@ def convert_efficientnet_lite_checkpoint(state_dict: StateDict, name: str) -> Ti
         ConversionError: if the number of tensors or a shape differs.
     """
     config = backbone_preset(name)
-    names = timm.create_model(config.backbone).state_dict()
-    if len(names) != len(state_dict):
-        raise ConversionError(f"Not a checkpoint of {name}: {len(state_dict)} tensors instead of {len(names)}.")
+    expected = timm.create_model(config.backbone).state_dict()
+    if len(expected) != len(state_dict):
+        raise ConversionError(f"Not a checkpoint of {name}: {len(state_dict)} tensors instead of {len(expected)}.")
     backbone = TimmBackbone(config)
     wanted = backbone.state_dict()
-    renamed = {f"_backbone.{ours}": value for ours, value in zip(names, state_dict.values())}
-    for (ours, shape), theirs in zip(names.items(), state_dict):
-        if state_dict[theirs].shape != shape.shape:
+    renamed = {}
+    for (key, tensor), (new_key, example) in zip(state_dict.items(), expected.items(), strict=True):
+        if tensor.shape != example.shape:
             raise ConversionError(
-                f"Not a checkpoint of {name}: {theirs} is {tuple(state_dict[theirs].shape)}, "
-                f"{ours} {tuple(shape.shape)}."
+                f"Not a checkpoint of {name}: {key} is {tuple(tensor.shape)}, {new_key} {tuple(example.shape)}."
             )
+        renamed[f"_backbone.{new_key}"] = tensor
     load_exactly(backbone, {key: value for key, value in renamed.items() if key in wanted}, name)
     return backbone.eval()

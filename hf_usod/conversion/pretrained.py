@@ -29,8 +29,8 @@ class Pretrained(NamedTuple):
     image_processor: UsodImageProcessor
 
     def save_pretrained(self, directory: str | Path, base: str | Path | None = None) -> None:
-        """Writes both, as `load_backbone` and the Auto classes read them; an adapter goes into `adapter/` beside its
-        base model.
+        """Writes both, as `load_pretrained_backbone` and the Auto classes read them; an adapter goes into `adapter/`
+        beside its base model.
 
         Args:
             base: where the adapter will find its base model; by default `directory`.
@@ -71,7 +71,7 @@ def convert_checkpoint(source: str | Path) -> Pretrained:
     )
 
 
-def load_backbone(source: str | Path) -> Pretrained:
+def load_pretrained_backbone(source: str | Path) -> Pretrained:
     """A backbone with its weights, to train a model on.
 
     Args:
@@ -89,5 +89,5 @@ def load_backbone(source: str | Path) -> Pretrained:
         return pretrained
     backbone = AutoBackbone.from_config(AutoConfig.from_pretrained(source))
     load_exactly(backbone, read_state_dict(Path(source) / "model.safetensors"), f"the backbone in {source}")
-    theirs = UsodImageProcessor.from_pretrained(source)
-    return Pretrained(backbone.eval(), UsodImageProcessor(image_mean=theirs.image_mean, image_std=theirs.image_std))
+    saved = UsodImageProcessor.from_pretrained(source)
+    return Pretrained(backbone.eval(), UsodImageProcessor(image_mean=saved.image_mean, image_std=saved.image_std))

@@ -3,12 +3,13 @@
 import pickle
 import re
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy._core import multiarray
+from numpy._core import multiarray  # private; what pickles of arrays are made with, numpy has nowhere else
 from safetensors.torch import load_file
 from torch import nn
 
@@ -16,9 +17,10 @@ from ..errors import ConversionError, in_a_line
 
 StateDict = dict[str, torch.Tensor]
 _UNPICKLING = re.compile(r"WeightsUnpickler error: (.+?)\.? (?:Please use|Check the documentation)")
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]  # a regular expression, and what `re.sub` puts in its place
 
 
-def _from_buffer(buffer, dtype, shape, order) -> np.ndarray:
+def _from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     """Makes the arrays of pickle protocol 5, as numpy's function of that name does."""
     return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
 
@@ -39,7 +41,7 @@ class _ArraysOnly(pickle.Unpickler):
         ("_codecs", "encode"): lambda text, encoding: text.encode(encoding),
     }
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         try:
             return self._allowed[module, name]
         except KeyError:
@@ -106,6 +108,25 @@ def select_prefix(state_dict: StateDict, prefix: str) -> StateDict:
     return {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
 
 
+def rename(state_dict: StateDict, rules: Sequence[Rule], source: str) -> StateDict:
+    """Other names for weights: the rules are applied to each, one after the other. Names that no rule fits stay, for
+    `load_exactly` to report.
+
+    Raises:
+        ConversionError: naming `source` and the keys, if two would get one name.
+    """
+    renamed: StateDict = {}
+    before: dict[str, str] = {}
+    for key, value in state_dict.items():
+        name = key
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        if name in renamed:
+            raise ConversionError(f"Not a checkpoint of {source}. Keys for the same weight: {before[name]}, {key}.")
+        renamed[name], before[name] = value, key
+    return renamed
+
+
 def load_exactly(module: nn.Module, state_dict: StateDict, source: str) -> None:
     """Loads a state dict that has every tensor of the module, in its shape, and no other.
 
@@ -124,6 +145,6 @@ def load_exactly(module: nn.Module, state_dict: StateDict, source: str) -> None:
     ]
     problems = [("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen)]
     if any(keys for _, keys in problems):
-        found = "; ".join(f"{label}: {', '.join(keys)}" for label, keys in problems if keys)
-        raise ConversionError(f"Not a checkpoint of {source}. Keys {found}.")
+        report = "; ".join(f"{problem}: {', '.join(keys)}" for problem, keys in problems if keys)
+        raise ConversionError(f"Not a checkpoint of {source}. Keys {report}.")
     module.load_state_dict({**expected, **state_dict})

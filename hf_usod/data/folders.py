@@ -139,13 +139,13 @@ def by_stem(root: str | Path) -> dict[str, Path]:
         FileNotFoundError: see `list_images`.
         ValueError: if two files differ in the suffix only.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in list_images(root):
         stem = path.relative_to(root).with_suffix("").as_posix()
-        if stem in found:
-            raise ValueError(f"{path}: has the same name as {found[stem].name}; which one is meant? Keep one.")
-        found[stem] = path
-    return found
+        if stem in paths:
+            raise ValueError(f"{path}: has the same name as {paths[stem].name}; which one is meant? Keep one.")
+        paths[stem] = path
+    return paths
 
 
 def find_unreadable(paths: Sequence[Path], progress: bool = True) -> dict[Path, str]:
@@ -162,4 +162,4 @@ def find_unreadable(paths: Sequence[Path], progress: bool = True) -> dict[Path, 
         problems: Iterable[str | None] = tqdm(
             pool.map(problem, paths), "checking images", len(paths), unit="image", disable=not progress
         )
-        return {path: text for path, text in zip(paths, problems) if text}
+        return {path: text for path, text in zip(paths, problems, strict=True) if text}

@@ -54,20 +54,32 @@ class EpochSampler(Sampler[tuple[int, bool]]):
 
 
 class ImageViews(Dataset[torch.Tensor]):
-    """Images as `(3, H, W)` model inputs, indexed by (index, flipped)."""
+    """Images as `(3, H, W)` model inputs, indexed by (index, flipped).
 
-    def __init__(self, paths: Sequence[Path], image_processor: UsodImageProcessor):
+    Args:
+        aux: the auxiliary map of each image, or None. If any has one, views are `(6, H, W)`: image, then map in [0, 1],
+            all zeros where there is none.
+    """
+
+    def __init__(self, paths: Sequence[Path], image_processor: UsodImageProcessor, aux: Sequence[Path | None] = ()):
         self.paths = paths
         self.image_processor = image_processor
+        self.aux = aux if any(aux) else ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, sample: tuple[int, bool]) -> torch.Tensor:
         index, flipped = sample
-        image = read_image(self.paths[index])
-        pixel_values = self.image_processor(image, return_tensors="pt")["pixel_values"][0]
-        return pixel_values.flip(-1) if flipped else pixel_values
+        path = self.paths[index]
+        if self.aux and self.aux[index]:
+            inputs = self.image_processor(path, aux_images=self.aux[index], return_tensors="pt")
+            views = torch.cat([inputs["pixel_values"][0], inputs["aux_pixel_values"][0]])
+        else:
+            views = self.image_processor(read_image(path), return_tensors="pt")["pixel_values"][0]
+            if self.aux:
+                views = torch.cat([views, torch.zeros_like(views)])
+        return views.flip(-1) if flipped else views
 
 
 class SampleViews(Dataset[dict[str, torch.Tensor]]):

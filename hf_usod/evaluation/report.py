@@ -39,9 +39,9 @@ def table_rows(entries: Sequence[Entry], columns: Sequence[str], published: bool
     notes = any(entry.get("note") for entry in entries)
     rows = []
     for dataset in dict.fromkeys(entry["dataset"] for entry in entries):
-        ours = [entry for entry in entries if entry["dataset"] == dataset]
+        measured = [entry for entry in entries if entry["dataset"] == dataset]
         paper = published_scores(dataset) if published else None
-        for entry in ours:
+        for entry in measured:
             head = [dataset, entry_label(entry), str(entry["num_images"])]
             note = [entry.get("note", "")] if notes else []
             rows.append(head + note + [format_score(entry.get(name)) for name in columns])

@@ -1,5 +1,7 @@
 """The fully connected CRF that fits a mask to the colors of its image."""
 
+from typing import Any
+
 import numpy as np
 
 from ..extras import require
@@ -33,7 +35,7 @@ def dense_crf(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
     return np.argmax(model.inference(NUM_ITER), axis=0).reshape(height, width).astype(bool)
 
 
-def load_crf():
+def load_crf() -> tuple[Any, Any]:
     """The extension module and its unary function, which are an extra.
 
     Raises:

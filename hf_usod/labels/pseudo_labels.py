@@ -1,4 +1,7 @@
-"""From a saliency map to a pseudo-label: threshold, refinement, median filter (method: section 4)."""
+"""From a saliency map to a pseudo-label: threshold, refinement, median filter (method: section 4).
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 import numpy as np
 import torch

@@ -1,4 +1,7 @@
-"""Self-rectified pseudo-labels (SPR): a label follows the model that learns from it, a little after every step."""
+"""Self-rectified pseudo-labels (SPR): a label follows the model that learns from it, a little after every step.
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 import torch
 

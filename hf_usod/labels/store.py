@@ -33,15 +33,15 @@ def read_label(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.mode.startswith("I"):
-                return _to_unit_range(np.asarray(image).astype(np.uint16))
-            return _to_unit_range(np.asarray(image if image.mode == "1" else image.convert("L")))
+                return _unit_values(np.asarray(image).astype(np.uint16))
+            return _unit_values(np.asarray(image if image.mode == "1" else image.convert("L")))
     except FileNotFoundError:
         raise LabelError(f"{path}: no such label. Make labels with `hf-usod label`.") from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise LabelError(f"{path}: cannot be read as a label ({error}).") from error
 
 
-def _to_unit_range(label: np.ndarray) -> np.ndarray:
+def _unit_values(label: np.ndarray) -> np.ndarray:
     """float32 in [0, 1] from bool, 8-bit, 16-bit or float values; 8-bit ones up to 1 only are masks of 0 and 1."""
     if label.ndim != 2:
         raise ValueError(f"expected (height, width), got the shape {label.shape}")
@@ -61,7 +61,7 @@ def _to_unit_range(label: np.ndarray) -> np.ndarray:
 
 def _quantize(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A label of any kind and size as uint16 `size`."""
-    unit = _to_unit_range(label)
+    unit = _unit_values(label)
     if unit.shape != size:
         unit = np.asarray(Image.fromarray(unit).resize(size[::-1], Image.Resampling.BILINEAR))
     return (unit.clip(0, 1) * LEVELS).round().astype(np.uint16)
@@ -143,7 +143,7 @@ class LabelStore:
                 f"{directory}: damaged labels ({in_a_line(error)}). Remove the folder and start anew."
             ) from error
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["LabelStore"], tuple[Path]]:
         return type(self), (self.directory,)  # to worker processes go the files, not a copy of their contents
 
     def __len__(self) -> int:
@@ -218,10 +218,10 @@ class LabelStore:
                 "Train at the same size, or in another folder."
             )
         if store.ids != list(ids):
-            different = next((pair for pair in zip(store.ids, ids) if pair[0] != pair[1]), None)
-            found = f"{different[0]!r} where now is {different[1]!r}" if different else "the others are the same"
+            different = next((pair for pair in zip(store.ids, ids, strict=False) if pair[0] != pair[1]), None)
+            first = f"{different[0]!r} where now is {different[1]!r}" if different else "the others are the same"
             raise LabelError(
-                f"{directory}: holds labels of {len(store)} other samples than the {len(ids)} given ({found}). "
+                f"{directory}: holds labels of {len(store)} other samples than the {len(ids)} given ({first}). "
                 "Train on the same data, or in another folder."
             )
         return store
@@ -260,7 +260,7 @@ class LabelStore:
         if not values.isfinite().all():
             raise LabelError("New labels are not finite: training diverges. Lower the learning rate.")
         levels = values.clamp(0, 1).mul(LEVELS).round().cpu().numpy().astype(np.uint16)
-        for index, level in zip(map(int, indices), levels):
+        for index, level in zip(map(int, indices), levels, strict=True):
             slot = 1 - self._slot(index, epoch)
             self._versions[slot, index] = ABSENT
             self._labels[slot, index] = level

@@ -1,6 +1,6 @@
 """Configuration of the salient object detection models of A2S-v3 (https://arxiv.org/abs/2404.14759)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, ResNetConfig, TimmBackboneConfig
@@ -54,7 +54,7 @@ class UsodConfig(PreTrainedConfig):
 
     id2label: dict[int, str] | dict[str, str] | None = None
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         # Configurations of before named the background as well
         if self.id2label is None or list(self.id2label.values()) == ["background", "salient object"]:
             self.id2label, self.label2id = {0: "salient object"}, {"salient object": 0}
@@ -102,7 +102,7 @@ class UsodSceConfig(UsodConfig):
     backbone_config: dict | PreTrainedConfig | None = None
     decoder_channels: int = 64
 
-    def validate_decoder_channels(self):
+    def validate_decoder_channels(self) -> None:
         """Raises a `ValueError` unless the width is positive."""
         if self.decoder_channels < 1:
             raise ValueError(f"`decoder_channels` must be at least 1, got {self.decoder_channels}.")
@@ -174,7 +174,7 @@ class UsodSdConfig(UsodConfig):
     refined_contrast: float = 4.0
     modality_informed: bool = False
 
-    def validate_widths(self):
+    def validate_widths(self) -> None:
         """Raises a `ValueError` unless there are four positive neck widths, and the others are positive and even."""
         if len(self.neck_channels) != 4 or min(self.neck_channels) < 1:
             raise ValueError(f"`neck_channels` must be four positive widths, got {self.neck_channels}.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def check_aux(
         )
 
 
-def _as_list(images) -> list:
+def _as_list(images: Any) -> list:
     return list(images) if isinstance(images, (list, tuple)) else [images]
 
 
@@ -92,10 +93,10 @@ def _kind_ids(kinds: Sequence[str | None], aux_images: Sequence) -> list[int]:
     """
     if len(kinds) != len(aux_images):
         raise ValueError(f"Got {len(kinds)} kinds for {len(aux_images)} auxiliary maps; give one for all or one each.")
-    for kind, aux in zip(kinds, aux_images):
+    for kind, aux in zip(kinds, aux_images, strict=True):
         if aux is not None and kind not in AUX_KINDS[1:]:
             raise ValueError(f"An auxiliary map is of kind {kind!r}; the kinds of maps are {', '.join(AUX_KINDS[1:])}.")
-    return [0 if aux is None else AUX_KINDS.index(kind) for kind, aux in zip(kinds, aux_images)]
+    return [0 if aux is None else AUX_KINDS.index(kind) for kind, aux in zip(kinds, aux_images, strict=True)]
 
 
 class UsodImageProcessor(PilBackend):
@@ -159,7 +160,7 @@ class UsodImageProcessor(PilBackend):
             features.convert_to_tensors(kwargs.get("return_tensors"))
         return features
 
-    def fetch_images(self, image_url_or_urls):
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
         """Whatever holds a photo through `read_image`; lists and arrays as in transformers."""
         source = image_url_or_urls
         if isinstance(source, (list, tuple)):
@@ -168,11 +169,13 @@ class UsodImageProcessor(PilBackend):
             return source
         return read_image(source)
 
-    def process_image(self, image, do_convert_rgb=None, input_data_format=None, **kwargs) -> np.ndarray:
+    def process_image(
+        self, image: Any, do_convert_rgb: Any = None, input_data_format: Any = None, **kwargs: Any
+    ) -> np.ndarray:
         """One image of any accepted type as a `(3, H, W)` array of 8-bit RGB."""
         return np.moveaxis(np.asarray(read_image(image, input_data_format)), -1, 0)
 
-    def process_aux_image(self, aux) -> np.ndarray:
+    def process_aux_image(self, aux: Any) -> np.ndarray:
         """One auxiliary map of any accepted type as a `(3, H, W)` array of 8-bit RGB."""
         if isinstance(aux, Image.Image):
             aux = upright(aux)
@@ -187,7 +190,7 @@ class UsodImageProcessor(PilBackend):
             aux = Image.fromarray(array)
         return np.moveaxis(np.asarray(to_aux_rgb(aux)), -1, 0)
 
-    def _preprocess_image_like_inputs(self, images, aux_images=None, **kwargs) -> BatchFeature:
+    def _preprocess_image_like_inputs(self, images: Any, aux_images: Any = None, **kwargs: Any) -> BatchFeature:
         prepared = self._prepare_image_like_inputs(images, **kwargs)
         if aux_images is None:
             return self._preprocess(prepared, **kwargs)
@@ -203,7 +206,7 @@ class UsodImageProcessor(PilBackend):
         sizes = kwargs | {"do_rescale": False, "do_normalize": False, "do_pad": False, "return_tensors": None}
         values = kwargs | {"do_resize": False, "do_center_crop": False}
         resized, aux_resized = [], []
-        for image, source, aux_source in zip(prepared, sources, aux_sources):
+        for image, source, aux_source in zip(prepared, sources, aux_sources, strict=True):
             resized += self._preprocess([image], **sizes)["pixel_values"]
             if aux_source is None:
                 aux_resized.append(resized[-1])
@@ -219,7 +222,7 @@ class UsodImageProcessor(PilBackend):
         features["aux_pixel_values"] = self._preprocess(aux_resized, **values | unit_range)["pixel_values"]
         return features
 
-    def resize(self, image: np.ndarray, size: SizeDict, resample=None, **kwargs) -> np.ndarray:
+    def resize(self, image: np.ndarray, size: SizeDict, resample: Any = None, **kwargs: Any) -> np.ndarray:
         """As the base class does; to a fixed size without its copies."""
         if not (size.height and size.width) or kwargs:
             return super().resize(image, size, resample, **kwargs)
@@ -227,19 +230,23 @@ class UsodImageProcessor(PilBackend):
         resized = np.asarray(photo.resize((size.width, size.height), resample))
         return np.ascontiguousarray(np.moveaxis(resized, -1, 0))
 
-    def rescale(self, image: np.ndarray, scale: float, **kwargs) -> np.ndarray:
+    def rescale(self, image: np.ndarray, scale: float, **kwargs: Any) -> np.ndarray:
         """As the base class does, in one pass."""
         return np.multiply(image, scale, out=np.empty(image.shape, np.float32), dtype=np.float64, casting="unsafe")
 
-    def normalize(self, image: np.ndarray, mean, std, **kwargs) -> np.ndarray:
+    def normalize(
+        self, image: np.ndarray, mean: float | Sequence[float], std: float | Sequence[float], **kwargs: Any
+    ) -> np.ndarray:
         """As the base class does, which does it in an order that is slow on photos."""
-        mean, std = (np.broadcast_to(np.asarray(v, dtype=np.float32), 3)[:, None, None] for v in (mean, std))
+        shift, scale = (np.broadcast_to(np.asarray(v, dtype=np.float32), 3)[:, None, None] for v in (mean, std))
         image = image.astype(np.float32)
-        image -= mean
-        image /= std
+        image -= shift
+        image /= scale
         return image
 
-    def post_process_saliency(self, outputs, target_sizes=None) -> list[torch.Tensor]:
+    def post_process_saliency(
+        self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
         """Saliency maps from the output of a model.
 
         Args:
@@ -261,7 +268,7 @@ class UsodImageProcessor(PilBackend):
         if len(target_sizes) != len(logits):
             raise ValueError(f"Got {len(target_sizes)} target sizes for {len(logits)} images; give one an image.")
         maps = []
-        for sample, (height, width) in zip(logits, target_sizes):
+        for sample, (height, width) in zip(logits, target_sizes, strict=True):
             resized = F.interpolate(sample[None], size=(int(height), int(width)), mode="bilinear", align_corners=False)
             maps.append(resized[0, 0].sigmoid())
         return maps

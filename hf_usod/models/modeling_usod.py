@@ -1,7 +1,11 @@
-"""What the salient object detection models share: their output, their loss, their resizing, their base class."""
+"""What the salient object detection models share: their output, their loss, their resizing, their base class.
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -111,7 +115,7 @@ class UsodPreTrainedModel(PreTrainedModel):
     input_modalities = ("image",)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
         """As in transformers; but weights that are not all there, or not all finite, are an error, and not a model that
         is random in part or says NaN.
 
@@ -129,7 +133,7 @@ class UsodPreTrainedModel(PreTrainedModel):
         check_finite(model.state_dict().items(), pretrained_model_name_or_path)
         return (model, loading) if wanted else model
 
-    def load_adapter(self, peft_model_id=None, adapter_name=None, **kwargs):
+    def load_adapter(self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any) -> Any:
         """As in transformers; but an adapter whose weights are not all there, not all finite, or more than its
         configuration says, is an error.
 

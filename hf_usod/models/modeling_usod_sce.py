@@ -73,7 +73,7 @@ class UsodScePreTrainedModel(UsodPreTrainedModel):
     _no_split_modules = ["UsodSceProjection"]
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)  # norms
         if isinstance(module, nn.Conv2d):  # what `nn.Conv2d.reset_parameters` does
             init.kaiming_uniform_(module.weight, a=5**0.5)

@@ -1,4 +1,7 @@
-"""The saliency detector (SD): MIDD (TIP 2021), two streams whose features meet in two interleaved decoders.
+"""The saliency detector (SD): MIDD, two streams whose features meet in two interleaved decoders.
+
+MIDD: "Multi-Interactive Dual-Decoder for RGB-Thermal Salient Object Detection", IEEE Transactions on Image Processing
+2021.
 
 As A2S-v3 trains it: https://arxiv.org/abs/2404.14759
 """
@@ -111,7 +114,7 @@ class UsodSdDecoder(nn.Module):
         # At each level but the deepest, from deep to fine: a block of the RGB decoder and one of the auxiliary decoder
         deeper = [deep, *reversed(levels)]
         self.rgb_blocks, self.aux_blocks = (
-            nn.ModuleList(UsodSdFusionBlock(2 * d, c, config) for d, c in zip(deeper, reversed(levels)))
+            nn.ModuleList(UsodSdFusionBlock(2 * d, c, config) for d, c in zip(deeper, reversed(levels), strict=False))
             for _ in range(2)
         )
         self.attention = UsodSdChannelAttention(2 * levels[0])
@@ -128,7 +131,7 @@ class UsodSdDecoder(nn.Module):
         rgb = aux = context
         rgb_partner, aux_partner = aux_features[-1], features[-1]  # d1 = GFB(g, f4_aux, …), d2 = GFB(g, f4_rgb, …)
         for rgb_block, aux_block, f_rgb, f_aux in zip(
-            self.rgb_blocks, self.aux_blocks, features[-2::-1], aux_features[-2::-1]
+            self.rgb_blocks, self.aux_blocks, features[-2::-1], aux_features[-2::-1], strict=True
         ):
             rgb, aux = rgb_block(rgb, rgb_partner, f_rgb, context), aux_block(aux, aux_partner, f_aux, context)
             rgb_partner, aux_partner = aux, rgb
@@ -141,7 +144,7 @@ class UsodSdPreTrainedModel(UsodPreTrainedModel):
     _no_split_modules = ["UsodSdGlobalInfo", "UsodSdFusionBlock"]
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)  # norms
         if isinstance(module, nn.Embedding):  # the offsets of auxiliary maps: as if there were none
             init.zeros_(module.weight)
@@ -175,7 +178,9 @@ class UsodSdModel(UsodSdPreTrainedModel):
         if stem != aux_channels[:-4]:
             raise ValueError(f"The stems of both backbones must be equally wide, got {stem} and {aux_channels[:-4]}.")
         self.neck, self.aux_neck = (
-            nn.ModuleList(UsodSdConvNormAct(c, n, kernel_size=1) for c, n in zip(widths[-4:], config.neck_channels))
+            nn.ModuleList(
+                UsodSdConvNormAct(c, n, kernel_size=1) for c, n in zip(widths[-4:], config.neck_channels, strict=True)
+            )
             for widths in (channels, aux_channels)
         )
         # Added where the auxiliary features enter the decoders, at all levels: the channel attentions, which everything
@@ -206,7 +211,7 @@ class UsodSdModel(UsodSdPreTrainedModel):
     @staticmethod
     def _levels(features: Sequence[torch.Tensor], neck: nn.ModuleList) -> list[torch.Tensor]:
         """The stem's features, if the backbone yields them, and the reduced ones at strides 4 to 32."""
-        return [*features[:-4], *(reduce(f) for reduce, f in zip(neck, features[-4:]))]
+        return [*features[:-4], *(reduce(f) for reduce, f in zip(neck, features[-4:], strict=True))]
 
     def _kinds(self, images: torch.Tensor, has_aux: bool, aux_kind: torch.Tensor | None) -> torch.Tensor | None:
         """The kinds `(B,)` of the auxiliary maps; None for a model that is not told.
@@ -236,7 +241,7 @@ class UsodSdModel(UsodSdPreTrainedModel):
         if aux_kind is None:
             return levels
         offsets = self.aux_offsets(aux_kind)[..., None, None].split(list(self.config.neck_channels), dim=1)
-        return [*levels[:-4], *(level + offset for level, offset in zip(levels[-4:], offsets))]
+        return [*levels[:-4], *(level + offset for level, offset in zip(levels[-4:], offsets, strict=True))]
 
     def _refine(self, pixel_values: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """Logits `(B, 1, H, W)`, as large as the images, fitted to the images' edges."""

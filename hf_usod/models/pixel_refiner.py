@@ -75,7 +75,7 @@ class PixelRefiner(nn.Module):
 
         weights = images.new_empty(count, len(images), 1, *images.shape[-2:])
         product = torch.empty_like(images)
-        for weight, neighbor in zip(weights, self._neighbors(images)):
+        for weight, neighbor in zip(weights, self._neighbors(images), strict=True):
             torch.sub(neighbor, mean, out=difference)
             torch.add(difference, shift, out=product)
             product.mul_(difference).mul_(scale)
@@ -106,14 +106,14 @@ class PixelRefiner(nn.Module):
             saliency = resize(saliency, images.shape[-2:])
         # One by one a sample's maps stay in a CPU's cache; an accelerator wants them all.
         chunk = 1 if images.device.type == "cpu" else len(images)
-        refined = [self._refine(*part) for part in zip(images.split(chunk), saliency.split(chunk))]
+        refined = [self._refine(*part) for part in zip(images.split(chunk), saliency.split(chunk), strict=True)]
         return torch.cat(refined)
 
     def _refine(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
         weights = self._weights(images)
         for _ in range(self.num_iter):
             refined = torch.zeros_like(saliency)
-            for weight, neighbor in zip(weights, self._neighbors(saliency)):
+            for weight, neighbor in zip(weights, self._neighbors(saliency), strict=True):
                 refined.addcmul_(weight, neighbor)
             saliency = refined
         return saliency

@@ -1,4 +1,7 @@
-"""Progressive curriculum saliency distilling (PCL-SD): makes a saliency map decide, easy pixels first."""
+"""Progressive curriculum saliency distilling (PCL-SD): makes a saliency map decide, easy pixels first.
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 import torch
 
@@ -6,7 +9,22 @@ from ..constants import PCL_SD_VARIANTS
 
 
 def hard_sample_margin(epoch: int, num_epochs: int) -> float:
-    """p of eq. 2: pixels with |S - 0.5| below it are hard. Falls from 0.2 to 0 in the first third of the training."""
+    """p of eq. 2: pixels with |S - 0.5| below it are hard. Falls from 0.2 to 0 in the first third of the training.
+
+    Args:
+        epoch: e, from 1 to `num_epochs`.
+        num_epochs: E, all epochs of the training.
+
+    Example:
+
+    ```python
+    >>> from hf_usod.objectives import hard_sample_margin
+
+    >>> [round(hard_sample_margin(epoch, 20), 2) for epoch in (1, 4, 7, 20)]
+    [0.17, 0.08, 0.0, 0.0]
+
+    ```
+    """
     return max(0.0, 0.2 - 0.6 * epoch / num_epochs)
 
 
@@ -37,6 +55,17 @@ def pcl_sd_loss(
 
     Raises:
         ValueError: for an epoch outside 1..E or an unknown variant.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from hf_usod.objectives import pcl_sd_loss
+
+    >>> pcl_sd_loss(torch.tensor([[[[0.0, 0.5]]]]), epoch=10, num_epochs=10, variant="paper")  # decided, undecided
+    tensor(0.2500)
+
+    ```
     """
     if not 1 <= epoch <= num_epochs:
         raise ValueError(f"`epoch` counts from 1 to `num_epochs` ({num_epochs}), got {epoch}.")

@@ -1,4 +1,7 @@
-"""Agreement with a label: the overlap (IoU) loss of stage 2, and cross-entropy for comparison."""
+"""Agreement with a label: the overlap (IoU) loss of stage 2, and cross-entropy for comparison.
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 import torch
 from torch.nn import functional as F
@@ -18,6 +21,17 @@ def iou_loss(saliency: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
     Raises:
         ValueError: if the shapes differ.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from hf_usod.objectives import iou_loss
+
+    >>> iou_loss(torch.tensor([[[[1.0, 1.0, 0.0]]]]), torch.tensor([[[[0.0, 1.0, 1.0]]]]))  # one pixel of three
+    tensor(0.6667)
+
+    ```
     """
     if saliency.shape != target.shape:
         raise ValueError(f"`saliency` {tuple(saliency.shape)} and `target` {tuple(target.shape)} must agree in shape.")
@@ -32,5 +46,19 @@ def bce_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     Args:
         logits: `(B, 1, H, W)`.
         target: G, likewise, in [0, 1].
+
+    Returns:
+        A scalar.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from hf_usod.objectives import bce_loss
+
+    >>> bce_loss(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))  # log 2: undecided everywhere
+    tensor(0.6931)
+
+    ```
     """
     return F.binary_cross_entropy_with_logits(logits, target)

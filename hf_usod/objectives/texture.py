@@ -1,14 +1,34 @@
-"""Boundary-aware texture matching (BTM): the edges of a saliency map should lie on edges of the image."""
+"""Boundary-aware texture matching (BTM): the edges of a saliency map should lie on edges of the image.
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 import torch
 from torch.nn import functional as F
+
+from .resizing import resize
 
 BOUNDARY_WIDTH = 5  # the dilation and erosion that find it, in pixels of the quarter-size map
 DOWNSCALE = 4
 
 
 def boundary(saliency: torch.Tensor) -> torch.Tensor:
-    """dilate5(S > 0.5) - erode5(S > 0.5): a bool map `(B, 1, H, W)`, true around the outline of the object."""
+    """dilate5(S > 0.5) - erode5(S > 0.5): a bool map `(B, 1, H, W)`, true around the outline of the object.
+
+    Args:
+        saliency: S, `(B, 1, H, W)` in [0, 1].
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from hf_usod.objectives import boundary
+
+    >>> boundary(torch.tensor([0.0] * 5 + [1.0] * 5).expand(1, 1, 10, 10))[0, 0, 0].int()
+    tensor([0, 0, 0, 1, 1, 1, 1, 0, 0, 0], dtype=torch.int32)
+
+    ```
+    """
     foreground = (saliency > 0.5).float()
     pad = BOUNDARY_WIDTH // 2
     dilated = F.max_pool2d(foreground, BOUNDARY_WIDTH, stride=1, padding=pad)
@@ -44,6 +64,20 @@ def btm_loss(saliency: torch.Tensor, images: torch.Tensor, radius: int = 5, alph
 
     Raises:
         ValueError: if the sizes of maps and images differ.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from hf_usod.objectives import btm_loss
+
+    >>> saliency = torch.zeros(1, 1, 64, 64)
+    >>> saliency[..., 32:] = 1  # an edge where
+    >>> edge, plain = saliency.expand(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    >>> bool(btm_loss(saliency, edge) < 0.1 * btm_loss(saliency, plain))  # the image has one, and where it has none
+    True
+
+    ```
     """
     if saliency.shape[0] != images.shape[0] or saliency.shape[2:] != images.shape[2:]:
         raise ValueError(
@@ -51,7 +85,7 @@ def btm_loss(saliency: torch.Tensor, images: torch.Tensor, radius: int = 5, alph
             "must agree in batch, height and width."
         )
     size = (saliency.shape[2] // DOWNSCALE, saliency.shape[3] // DOWNSCALE)
-    saliency = F.interpolate(saliency, size=size, mode="bilinear", align_corners=True)
+    saliency = resize(saliency, size)
     centers = boundary(saliency.detach())
     if not centers.any():
         return saliency.sum() * 0.0
@@ -66,7 +100,7 @@ def btm_loss(saliency: torch.Tensor, images: torch.Tensor, radius: int = 5, alph
         return padded.index_select(0, centers.flatten())[:, None] - around
 
     with torch.no_grad():
-        images = F.interpolate(images, size=size, mode="bilinear", align_corners=True)
+        images = resize(images, size)
         channels = F.pad(images, pad).movedim(1, 0).flatten(1)
         distance = torch.zeros_like(neighbors, dtype=images.dtype)
         for channel in channels:

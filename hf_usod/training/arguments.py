@@ -152,12 +152,22 @@ class RunArguments(SharedArguments):
 class CueObjectiveArguments(RunArguments):
     """The stage-1 objective, which transfer has as well."""
 
+    aux: list[str | None] = _help(
+        "For each folder of images, the folder of its auxiliary maps, or 'none'; texture matching looks at them too.",
+        [],
+        place="folder",
+    )
     pcl_sd_variant: str = _help("Form of the distilling loss.", "released", choices=list(PCL_SD_VARIANTS))
     curriculum: bool = _help("Leave hard pixels out of the distilling loss in the first third.", True)
     btm_weight: float = _help("Weight of texture matching.", 0.05, at_least=0)
     btm_radius: int = _help("Radius of its window, in pixels of the quarter-size map.", 5, at_least=1)
     btm_alpha: float = _help("How fast its weights fall with the distance in texture.", 200.0, at_least=0)
     consistency_weight: float = _help("Weight of scale consistency.", 1.0, at_least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.aux:
+            self.check_folders("aux")
 
 
 @dataclass

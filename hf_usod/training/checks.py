@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from ..conversion import load_backbone
+from ..conversion import load_pretrained_backbone
 from ..conversion.efficientnet_lite import EFFICIENTNET_LITES
 from ..data import Sample
 from ..data.video import list_sequences, require_opencv
@@ -36,12 +36,11 @@ def check_plan(plan: Plan) -> list[str]:
     """
     if not plan.stages:
         raise PlanError("The plan has no stage to train.")
-    args: RunArguments = next(iter(plan.stages.values()))
+    args = next(iter(plan.stages.values()))
     accelerator = join_processes(args.mixed_precision)
     if plan.flow:
         _check_frames(args)
-    aux = plan.sd.aux if plan.sd and not plan.flow else ()
-    folders = list_run_samples(args.images, aux)
+    folders = list_run_samples(args.images, () if plan.flow else args.aux)
     samples = join(folders)
     check_proportions(samples)
     if plan.sd and plan.labels is None:
@@ -79,7 +78,7 @@ def _check_models(plan: Plan) -> None:
         load(name, kind=kind)
     for name, option in backbones.items():
         _check_name(option, name, EFFICIENTNET_LITES)
-        load_backbone(name)
+        load_pretrained_backbone(name)
 
 
 def _check_name(option: str, name: str, embedded: Sequence[str]) -> None:

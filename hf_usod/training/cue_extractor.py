@@ -1,5 +1,8 @@
 """Stage 1: the saliency cue extractor, trained on unlabeled images by L_pcl-sd + 0.05 L_btm + L_sc; and its transfer,
-a task adapter for a trained one, by the same objective (method: section 3)."""
+a task adapter for a trained one, by the same objective (method: section 3).
+
+A2S-v3: https://arxiv.org/abs/2404.14759
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +16,8 @@ from torchvision.transforms.functional import normalize
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..adapters import UsodAdapterConfig
-from ..conversion import load_backbone
-from ..data import ImageViews, second_scale
+from ..conversion import load_pretrained_backbone
+from ..data import ImageViews, Sample, second_scale
 from ..loading import load
 from ..models.configuration_usod import UsodSceConfig
 from ..models.image_processing_usod import UsodImageProcessor
@@ -24,20 +27,20 @@ from ..objectives import btm_loss, consistency_loss, pcl_sd_loss
 from .arguments import CueExtractorArguments, CueObjectiveArguments, TransferArguments
 from .frozen import FrozenBackbone
 from .loop import train_stage
-from .photos import join, list_run_samples, readable_images
+from .photos import join, list_run_samples, readable_samples
 from .run_folder import RunFolder
 from .stage import Stage, StepOutput, evenly_spread, save_network, set_input_size
 
 
 def texture(pixel_values: torch.Tensor, image_processor: UsodImageProcessor) -> torch.Tensor:
     """Images as texture matching sees them: normalized by ImageNet's statistics whatever the backbone wants, so that
-    alpha means the same distance in color for every backbone.
+    alpha means the same distance in color for every backbone; and their auxiliary maps, as they are.
 
     Args:
-        pixel_values: `(B, 3, H, W)`, as the processor makes them.
+        pixel_values: `(B, 3, H, W)`, as the processor makes them, or `(B, 6, H, W)` with maps, see `ImageViews`.
     """
-    images = to_unit_range(pixel_values, image_processor.image_mean, image_processor.image_std)
-    return normalize(images, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    images = to_unit_range(pixel_values[:, :3], image_processor.image_mean, image_processor.image_std)
+    return torch.cat([normalize(images, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD), pixel_values[:, 3:]], dim=1)
 
 
 class CueExtractorStage(Stage):
@@ -47,6 +50,7 @@ class CueExtractorStage(Stage):
 
     Args:
         network: a cue extractor, or one with a task adapter; all that its decoder has to train is trained.
+        samples: their auxiliary maps are seen by texture matching alone.
         features: of its backbone.
     """
 
@@ -60,14 +64,15 @@ class CueExtractorStage(Stage):
         args: CueObjectiveArguments,
         network: UsodSceModel | PeftModel,
         image_processor: UsodImageProcessor,
-        paths: Sequence[Path],
+        samples: Sequence[Sample],
         features: FrozenBackbone,
     ):
         self.args = args
         self.network = network
         self.model = network.decoder.to(memory_format=torch.channels_last)
         self.image_processor = image_processor
-        self.dataset: ImageViews = ImageViews(paths, image_processor)
+        paths, aux = [sample.image for sample in samples], [sample.aux for sample in samples]
+        self.dataset: ImageViews = ImageViews(paths, image_processor, aux)
         self.features = features
         if features.batch_statistics:
             self.stateful = [network.backbone]  # for its running statistics
@@ -78,11 +83,12 @@ class CueExtractorStage(Stage):
         return resize(logits.float(), images.shape[-2:]).sigmoid()
 
     def step(self, decoder: nn.Module, batch: torch.Tensor, epoch: int, step: int) -> StepOutput:
-        """Losses on `(B, 3, size, size)` images and their rescaled view; `step` chooses the scale."""
+        """Losses on images `(B, 3, size, size)`, or with their maps `(B, 6, size, size)`, and their rescaled view;
+        `step` chooses the scale."""
         args = self.args
         side = second_scale(args.size, args.scale_steps, args.scale_stride, args.seed, step)
         views = (batch, resize(batch, (side, side)))
-        maps = [self.saliency(decoder, view) for view in views]
+        maps = [self.saliency(decoder, view[:, :3]) for view in views]
 
         distilling = torch.stack(
             [pcl_sd_loss(saliency, epoch, args.num_epochs, args.pcl_sd_variant, args.curriculum) for saliency in maps]
@@ -90,7 +96,7 @@ class CueExtractorStage(Stage):
         matching = torch.stack(
             [
                 btm_loss(saliency, texture(view, self.image_processor), args.btm_radius, args.btm_alpha)
-                for saliency, view in zip(maps, views)
+                for saliency, view in zip(maps, views, strict=True)
             ]
         ).sum()
         consistency = consistency_loss(*maps)
@@ -115,7 +121,7 @@ class CueExtractorStage(Stage):
 
 def build_model(args: CueExtractorArguments) -> tuple[UsodSceModel, UsodImageProcessor]:
     """An SCE with a frozen, pre-trained backbone and a fresh decoder, and its image processor."""
-    backbone, image_processor = load_backbone(args.backbone)
+    backbone, image_processor = load_pretrained_backbone(args.backbone)
     set_seed(args.seed)
     model = UsodSceModel(UsodSceConfig(backbone_config=backbone.config, decoder_channels=args.decoder_channels))
     model.backbone.load_state_dict(backbone.state_dict())
@@ -140,7 +146,7 @@ def train_cue_extractor(args: CueExtractorArguments | TransferArguments) -> Path
         RunError, DataError, FileNotFoundError, LoadingError, ConversionError: with what to do about it.
         KeyboardInterrupt: when asked to stop, once a checkpoint is written.
     """
-    samples = join(list_run_samples(args.images))
+    samples = join(list_run_samples(args.images, args.aux))
 
     def build(run: RunFolder) -> CueExtractorStage:
         accelerator = run.accelerator
@@ -151,7 +157,7 @@ def train_cue_extractor(args: CueExtractorArguments | TransferArguments) -> Path
         else:
             start, batch_norm = args.backbone, args.backbone_batch_norm
             network, image_processor = build_model(args)
-        readable = readable_images(args, [sample.image for sample in samples], accelerator.is_local_main_process)
+        readable = readable_samples(args, samples, accelerator.is_local_main_process)
         accelerator.print(f"{len(readable)} images; {start}; {accelerator.num_processes} x {accelerator.device}.")
         network.to(accelerator.device)
         features = FrozenBackbone(network.backbone, accelerator.mixed_precision, batch_norm)

@@ -15,7 +15,7 @@ from torchvision.transforms.functional import normalize
 from transformers import PreTrainedConfig, ResNetConfig
 
 from ..adapters import UsodAdapterConfig
-from ..conversion import load_backbone
+from ..conversion import load_pretrained_backbone
 from ..data import Sample, SampleViews, jitter_colors, second_scale, zoom, zoom_boxes
 from ..labels import LabelStore, PixelRefiner, read_label, rectify
 from ..loading import load
@@ -208,8 +208,8 @@ def _with_stem(config: PreTrainedConfig) -> PreTrainedConfig:
 
 def _build_detector(args: DetectorArguments) -> tuple[UsodSdModel, UsodImageProcessor]:
     """A detector with pre-trained backbones and a fresh decoder, and its image processor."""
-    backbone, image_processor = load_backbone(args.backbone)
-    aux_backbone, _ = load_backbone(args.aux_backbone or args.backbone)
+    backbone, image_processor = load_pretrained_backbone(args.backbone)
+    aux_backbone, _ = load_pretrained_backbone(args.aux_backbone or args.backbone)
     set_seed(args.seed)
     config = UsodSdConfig(
         backbone_config=_with_stem(backbone.config),

@@ -56,7 +56,9 @@ def fold_batch_norms(backbone: nn.Module) -> nn.Module:
         # timm's batch norms carry the activation that follows them
         folded.set_submodule(names[norm], getattr(norm, "act", nn.Identity()))
     expected, actual = plain(example).feature_maps, folded(example).feature_maps
-    same = all(torch.allclose(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item()) for a, b in zip(actual, expected))
+    same = all(
+        torch.allclose(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item()) for a, b in zip(actual, expected, strict=True)
+    )
     return folded if same else plain
 
 

@@ -23,8 +23,6 @@ from .arguments import (
 from .fields import SHARED_NAMES, argument_fields
 from .recipes import COMMAND_LINE, Setting
 
-_MADE = frozenset({"images", "output_dir", "resume", "labels", "aux"})  # of a stage, by the run of all stages
-
 
 @dataclass(frozen=True)
 class LabelArguments:
@@ -94,7 +92,9 @@ def _plan_method(planner: "_Planner") -> Plan:
     adapt = own_adapt or method.adapt or (DEFAULT_MODEL if method.transfer else None)
     sce: CueExtractorArguments | TransferArguments | None = None
     labeler = method.sce
-    made = {"images": method.images, "output_dir": str(root / "sce"), "resume": True}
+    flow = method.task == "video"
+    aux = [str(root / "flow" / str(place)) for place in range(len(method.images))] if flow else method.aux
+    made = {"images": method.images, "output_dir": str(root / "sce"), "resume": True, "aux": aux}
     if method.labels_from == "sd":
         labeler = adapt
     elif method.transfer:
@@ -102,10 +102,8 @@ def _plan_method(planner: "_Planner") -> Plan:
         labeler = None
     elif method.sce is None:
         sce = planner.fill("sce", **made)
-    flow = method.task == "video"
-    aux = [str(root / "flow" / str(place)) for place in range(len(method.images))] if flow else method.aux
     places = [str(place) for place in range(len(method.images))] if len(method.images) > 1 else [""]
-    made |= {"output_dir": str(root / "sd"), "aux": aux, "labels": [str(root / "labels" / place) for place in places]}
+    made |= {"output_dir": str(root / "sd"), "labels": [str(root / "labels" / place) for place in places]}
     sd = planner.fill("sd", **made, **({"adapt": adapt} if adapt and not own_adapt else {}))
     if sce and sce.mixed_precision != sd.mixed_precision:
         raise PlanError(f"--mixed_precision: {sce.mixed_precision} and {sd.mixed_precision}; all stages share one.")

@@ -209,7 +209,7 @@ def comparable_arguments(args: RunArguments, accelerator: Accelerator, **facts: 
 
 
 # What runs of before these arguments existed were told
-_ONCE = {"max_steps": None, "gradient_accumulation_steps": 1}
+_ONCE: dict[str, object] = {"max_steps": None, "gradient_accumulation_steps": 1, "aux": []}
 
 
 def _check_same(stored: dict, arguments: dict, path: Path, diverged: bool) -> None:

@@ -107,7 +107,7 @@ class Detector(nn.Module):
     def levels(net, trans, x):
         levels = [net.maxpool(net.relu(net.bn1(net.conv1(x))))]
         x = levels[0]
-        for stage, reduce in zip((net.layer1, net.layer2, net.layer3, net.layer4), trans):
+        for stage, reduce in zip((net.layer1, net.layer2, net.layer3, net.layer4), trans, strict=True):
             x = stage(x)
             levels.append(reduce(x))
         return levels
@@ -140,7 +140,7 @@ def aux() -> torch.Tensor:
 
 def _assert_same(outputs, expected):
     assert all(e.std() > 1e-3 for e in expected)
-    for output, e in zip((outputs.logits, *outputs.side_logits.to_tuple()), expected):
+    for output, e in zip((outputs.logits, *outputs.side_logits.to_tuple()), expected, strict=True):
         torch.testing.assert_close(output, e, atol=1e-4, rtol=1e-4)
 
 

@@ -1,3 +1,5 @@
+"""EfficientNet-Lite's files give the features of timm's networks and of a plain one by the files' own names."""
+
 import sys
 
 import pytest
@@ -5,6 +7,7 @@ import timm
 import torch
 from torch.nn import functional as F
 
+from hf_usod import extras
 from hf_usod.conversion import (
     ConversionError,
     convert_checkpoint,
@@ -59,7 +62,7 @@ def plain_features(weights, repeats, x):
         return F.batch_norm(x, *parts, eps=1e-3)
 
     x = F.relu6(norm("_bn0", conv("_conv_stem", x, 2)))
-    blocks = [step if first == 0 else 1 for step, count in zip(STRIDES, repeats) for first in range(count)]
+    blocks = [step if first == 0 else 1 for step, count in zip(STRIDES, repeats, strict=True) for first in range(count)]
     ends = [sum(repeats[: stage + 1]) - 1 for stage in (1, 2, 4, 6)]
     features = []
     for number, stride in enumerate(blocks):

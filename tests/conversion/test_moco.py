@@ -1,3 +1,5 @@
+"""MoCo's checkpoints, in both layouts, give the features of torchvision's ResNet-50."""
+
 import pickle
 
 import numpy as np
@@ -12,7 +14,7 @@ def _assert_same_features(backbone, expected, images):
     with torch.no_grad():
         features = backbone(images).feature_maps
     assert [f.shape[1] for f in features] == [256, 512, 1024, 2048]
-    for ours, theirs in zip(features, expected):
+    for ours, theirs in zip(features, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 

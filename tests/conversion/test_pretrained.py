@@ -1,3 +1,5 @@
+"""Whatever file a network comes in: saved, loaded again to the bit, and refused if it is none."""
+
 import json
 
 import pytest
@@ -6,7 +8,13 @@ from safetensors.torch import load_file, save_file
 from transformers import TimmBackbone
 
 from hf_usod import UsodImageProcessor, UsodSceConfig, UsodSceModel, backbone_preset
-from hf_usod.conversion import ConversionError, Pretrained, convert_checkpoint, convert_moco_checkpoint, load_backbone
+from hf_usod.conversion import (
+    ConversionError,
+    Pretrained,
+    convert_checkpoint,
+    convert_moco_checkpoint,
+    load_pretrained_backbone,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +32,9 @@ def folders(moco_checkpoint, tmp_path_factory) -> dict[str, tuple[Pretrained, st
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet-lite0"])
-def test_load_backbone_from_a_folder_is_the_same_to_the_bit(folders, name, images):
+def test_load_pretrained_backbone_from_a_folder_is_the_same_to_the_bit(folders, name, images):
     saved, folder = folders[name]
-    loaded = load_backbone(folder)
+    loaded = load_pretrained_backbone(folder)
     assert type(loaded.model) is type(saved.model)
     assert not loaded.model.training
     expected = saved.model.state_dict()
@@ -39,14 +47,14 @@ def test_load_backbone_from_a_folder_is_the_same_to_the_bit(folders, name, image
     assert loaded.image_processor.image_std == saved.image_processor.image_std
 
 
-def test_load_backbone_from_a_file(moco_checkpoint, tmp_path, resnet):
+def test_load_pretrained_backbone_from_a_file(moco_checkpoint, tmp_path, resnet):
     torch.save(moco_checkpoint, tmp_path / "moco.pth.tar")
-    backbone = load_backbone(tmp_path / "moco.pth.tar").model
+    backbone = load_pretrained_backbone(tmp_path / "moco.pth.tar").model
     assert torch.equal(backbone.state_dict()["embedder.embedder.convolution.weight"], resnet.conv1.weight)
 
 
 def test_config_of_a_loaded_backbone_makes_a_model(folders):
-    loaded = load_backbone(folders["efficientnet-lite0"][1])
+    loaded = load_pretrained_backbone(folders["efficientnet-lite0"][1])
     model = UsodSceModel(UsodSceConfig(backbone_config=loaded.model.config, decoder_channels=8))
     assert model.backbone.state_dict().keys() == loaded.model.state_dict().keys()
 
@@ -57,7 +65,7 @@ def test_folder_with_a_missing_tensor_raises(folders, tmp_path):
     del weights["_backbone.conv_stem.weight"]
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(ConversionError, match=r"missing: _backbone.conv_stem.weight"):
-        load_backbone(tmp_path)
+        load_pretrained_backbone(tmp_path)
 
 
 def test_whole_model_is_no_backbone(resnet, tmp_path):
@@ -70,7 +78,7 @@ def test_whole_model_is_no_backbone(resnet, tmp_path):
         state_dict[f"decoder.{names[name]}.{parts[part]}.{rest}"] = value
     torch.save(state_dict, tmp_path / "sce.pth")
     with pytest.raises(ConversionError, match="whole model"):
-        load_backbone(tmp_path / "sce.pth")
+        load_pretrained_backbone(tmp_path / "sce.pth")
 
 
 def test_unknown_layout_names_file_and_keys(tmp_path):

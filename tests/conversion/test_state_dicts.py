@@ -1,3 +1,5 @@
+"""Checkpoint files are read without running anything in them, and loaded completely or not at all."""
+
 import os
 import pickle
 from collections import OrderedDict
@@ -9,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hf_usod.conversion import ConversionError, read_state_dict
-from hf_usod.conversion.state_dicts import load_exactly
+from hf_usod.conversion.state_dicts import load_exactly, rename
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(7)}
 ARRAYS = {key: value.numpy() for key, value in WEIGHTS.items()}
@@ -123,3 +125,11 @@ def test_load_exactly_lets_batch_counters_be_missing():
     state_dict = {k: torch.full((2,), 3.0) for k in ("weight", "bias", "running_mean", "running_var")}
     load_exactly(module, state_dict, "a test")
     assert module.running_var.tolist() == [3.0, 3.0]
+
+
+def test_rules_rename_one_after_the_other_and_never_lose_a_weight():
+    weights = {"conv1.weight": torch.ones(1), "other": torch.zeros(1)}
+    rules = ((r"^conv(\d)\.", lambda match: f"layers.{int(match[1]) - 1}."), (r"^layers\.", "body."))
+    assert rename(weights, rules, "a test") == {"body.0.weight": weights["conv1.weight"], "other": weights["other"]}
+    with pytest.raises(ConversionError, match=r"a test\. Keys for the same weight: conv1\.weight, body\.0\.weight"):
+        rename(weights | {"body.0.weight": torch.ones(1)}, rules, "a test")

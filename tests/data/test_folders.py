@@ -17,8 +17,8 @@ def test_links_to_folders_are_followed_once(tmp_path):
     (elsewhere / "up").symlink_to(tmp_path)
     (root / "self").symlink_to(root)
     (root / "nowhere").symlink_to(tmp_path / "missing")
-    found = [path.relative_to(root).as_posix() for path in list_images(root)]
-    assert found == ["2.png", "a/1.png", "linked/3.png", "linked/deep/4.png"]
+    names = [path.relative_to(root).as_posix() for path in list_images(root)]
+    assert names == ["2.png", "a/1.png", "linked/3.png", "linked/deep/4.png"]
 
 
 def test_a_root_may_be_a_link(tmp_path):

@@ -41,10 +41,10 @@ def test_samples(root, task):
     layout = TASKS[task]
     (name,) = layout.train
     stems = ["bear/01", "bear/02", "boat/01"] if task == "video" else ["a", "b", "c"]
-    found = task_samples(task, root)
-    assert [sample.id for sample in found] == [f"{name}/{stem}" for stem in stems]
-    assert [sample.image.suffix for sample in found] == [".jpg", ".png", ".bmp"]
-    assert [sample.aux is None for sample in found] == ([False, True, False] if layout.aux else [True] * 3)
+    samples = task_samples(task, root)
+    assert [sample.id for sample in samples] == [f"{name}/{stem}" for stem in stems]
+    assert [sample.image.suffix for sample in samples] == [".jpg", ".png", ".bmp"]
+    assert [sample.aux is None for sample in samples] == ([False, True, False] if layout.aux else [True] * 3)
     assert [sample.id for sample in task_samples(task, root, split="test")] == [f"{layout.test[0]}/{s}" for s in stems]
 
 

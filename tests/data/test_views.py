@@ -1,9 +1,13 @@
-"""Second views that show a part of the image, and colors that vary."""
+"""Images with their auxiliary maps, second views that show a part of the image, and colors that vary."""
 
+import numpy as np
+import pytest
 import torch
+from PIL import Image
 
-from hf_usod.data import jitter_colors, zoom, zoom_boxes
+from hf_usod.data import ImageViews, jitter_colors, zoom, zoom_boxes
 from hf_usod.data.views import LEAST_ZOOM, OBJECT_SHARE
+from hf_usod.models.image_processing_usod import UsodImageProcessor
 from hf_usod.models.modeling_usod import resize
 
 
@@ -12,6 +16,29 @@ def discs(count: int = 64, size: int = 64) -> torch.Tensor:
     y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
     radius = torch.linspace(0.02, 1.4, count)[:, None, None]
     return ((x**2 + y**2).sqrt() < radius).float()[:, None]
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_images_come_with_their_maps(tmp_path, flipped):
+    random = np.random.default_rng(0)
+    paths = [tmp_path / f"{name}.png" for name in ("a", "b")]
+    for path in paths:
+        Image.fromarray(random.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "depth").mkdir()
+    depth = tmp_path / "depth" / "a.png"
+    Image.fromarray(random.integers(0, 256, (20, 30), dtype=np.uint8)).save(depth)
+    processor = UsodImageProcessor(size={"height": 64, "width": 64})
+    plain = ImageViews(paths, processor)
+    views = ImageViews(paths, processor, [depth, None])
+    for index in (0, 1):
+        image = plain[index, flipped]
+        assert image.shape == (3, 64, 64) and views[index, flipped].shape == (6, 64, 64)
+        assert torch.equal(views[index, flipped][:3], image)
+        assert torch.equal(ImageViews(paths, processor, [None, None])[index, flipped], image)
+    expected = processor(paths[0], aux_images=depth, return_tensors="pt")["aux_pixel_values"][0]
+    assert 0 <= expected.min() < expected.max() <= 1
+    assert torch.equal(views[0, flipped][3:], expected.flip(-1) if flipped else expected)
+    assert not views[1, flipped][3:].any()
 
 
 def test_the_whole_is_the_resized_image():

@@ -49,9 +49,9 @@ def test_loads_offline_without_the_package(tmp_path):
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    for result, normalize in zip(json.loads(run.stdout.splitlines()[-1]), (False, True)):
+    for result, normalize in zip(json.loads(run.stdout.splitlines()[-1]), (False, True), strict=True):
         metrics = SaliencyMetrics(normalize)
-        for one, mask in zip(maps, masks):
+        for one, mask in zip(maps, masks, strict=True):
             metrics.step(one, mask)
         assert result == pytest.approx(metrics.results(), abs=1e-9)
 

@@ -29,8 +29,8 @@ def root(tmp_path):
     return tmp_path
 
 
-def section(told, inside=""):
-    return f"before\n<!-- results: {told} -->\n{inside}<!-- /results -->\nafter\n"
+def section(request, inside=""):
+    return f"before\n<!-- results: {request} -->\n{inside}<!-- /results -->\nafter\n"
 
 
 def test_sections_are_written_and_stay(results, root):
@@ -42,6 +42,21 @@ def test_sections_are_written_and_stay(results, root):
     assert "| two |" in both and "**A table**" in both and both.count("<!-- /results -->") == 2
 
 
+def test_the_legend_stands_where_it_is_asked_for(results, root):
+    legend, table, bare = (
+        results.render(request, root) for request in ("legend", "scores.json", "scores.json legend=no")
+    )
+    assert "M: mean absolute error" in legend and "| photos |" not in legend
+    assert legend.strip() in table
+    assert bare == table.replace(f"{legend.strip()} ", "") and "(scores.json)" in bare
+
+
+def test_what_is_special_about_a_table_is_said_without_the_legend_too(results, root):
+    entries = json.loads((root / "scores.json").read_text())
+    (root / "scores.json").write_text(json.dumps([entry | {"normalize": True} for entry in entries]))
+    assert "stretched to the full range" in results.render("scores.json legend=no", root)
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -49,6 +64,7 @@ def test_sections_are_written_and_stay(results, root):
         (section("scores.json scores=f"), "no score 'f'"),
         (section("scores.json models=three"), "no model 'three'"),
         (section("scores.json color=red"), "no option 'color'"),
+        (section("scores.json legend=yes"), "`legend=no` leaves it out"),
     ],
 )
 def test_mistakes(results, root, text, message):

@@ -18,7 +18,7 @@ def plain_loop(maps, masks):
     handler = py_sod_metrics.FmeasureHandler(with_dynamic=True, with_adaptive=True, beta=0.3)
     names = ("MAE", "Emeasure", "Smeasure", "WeightedFmeasure")
     metrics = [getattr(py_sod_metrics, name)() for name in names] + [py_sod_metrics.FmeasureV2({"f": handler})]
-    for prediction, mask in zip(maps, masks):
+    for prediction, mask in zip(maps, masks, strict=True):
         pair = [np.asarray(Image.open(path).convert("L")) for path in (prediction, mask)]
         for metric in metrics:
             metric.step(*pair)

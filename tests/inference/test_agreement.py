@@ -98,7 +98,7 @@ def test_no_frame_is_believed_without_bounds():
     """A map of zeros and ones would else have infinite logits, which none could outvote."""
     maps = [level(np.full((HEIGHT, WIDTH), p)) for p in (0.3, 1.0, 0.3)]
     logits = [np.log(p / (1 - p)) for p in (0.3, 254 / 255, 0.3)]
-    expected = sum(w * x for w, x in zip((MEMORY, 1, MEMORY), logits)) / np.sqrt(1 + 2 * MEMORY)
+    expected = sum(w * x for w, x in zip((MEMORY, 1, MEMORY), logits, strict=True)) / np.sqrt(1 + 2 * MEMORY)
     assert list(agree((image(0), each) for each in maps))[1].logit().numpy() == pytest.approx(expected, abs=1e-3)
 
 

@@ -316,7 +316,7 @@ def test_detectors_see_the_flow(detector, tmp_path, monkeypatch, what):
     flows = [None if each["aux"] is None else np.asarray(each["aux"]) for each in seen]
     assert len(seen) == 6 and flows[5] is None
     expected = [flow_image(a, b) for a, b in pairwise(frames[:5])] + [flow_image(frames[4], frames[3], True)]
-    assert all(np.array_equal(flow, other) for flow, other in zip(flows, expected))
+    assert all(np.array_equal(flow, other) for flow, other in zip(flows, expected, strict=True))
     assert expected[2].min() < 200 and expected[4].min() < 200  # something moves
 
 
@@ -350,7 +350,7 @@ def test_frames_agree_in_the_order_of_time(predict, model, frames, tmp_path):
         names = [f"{name}/{index + 3}.png" for index in range(count)]
         images = [Image.open(frames / each) for each in names]
         maps = agree((image, detect(image)["predicted_saliency"]) for image in images)
-        for each, saliency in zip(names, maps):
+        for each, saliency in zip(names, maps, strict=True):
             assert np.abs(made[each] - 255 * saliency.numpy()).max() < 0.51, each
 
 

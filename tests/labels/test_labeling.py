@@ -73,7 +73,7 @@ def label(saved, photos, tmp_path):
 def test_labels_are_those_of_each_photo(label, photos, model, image_processor, tmp_path, refine):
     assert label("--refine", refine, "--batch_size", "2") == 0
     assert made(tmp_path / "labels") == LABELS
-    for name, source in zip(LABELS, ("a.png", "b.png", "more/a.jpg", "more/a.png", "more/c.png")):
+    for name, source in zip(LABELS, ("a.png", "b.png", "more/a.jpg", "more/a.png", "more/c.png"), strict=True):
         image = np.array(Image.open(photos / source))
         with torch.inference_mode():
             outputs = model(**image_processor(Image.fromarray(image), return_tensors="pt"))
@@ -95,8 +95,8 @@ def test_a_detector_sees_the_auxiliary_maps(tiny_backbone, image_processor, phot
     (tmp_path / "depth").mkdir()
     depth.save(tmp_path / "depth" / "a.png")  # the other photos have none
 
-    told = ["--model", str(tmp_path / "sd"), "--refine", "none", "--aux", str(tmp_path / "depth")]
-    assert label(*told) == 0
+    words = ["--model", str(tmp_path / "sd"), "--refine", "none", "--aux", str(tmp_path / "depth")]
+    assert label(*words) == 0
     for name, aux in (("a.png", depth), ("b.png", None)):
         image = Image.open(photos / name)
         with torch.inference_mode():
@@ -132,7 +132,8 @@ def test_damaged_photos_are_named_and_the_others_labeled(label, photos, tmp_path
 
 
 def test_a_missing_crf_is_a_message(label, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    for name in ("pydensecrf", "pydensecrf.densecrf", "pydensecrf.utils"):  # those that were imported before, too
+        monkeypatch.setitem(sys.modules, name, None)
     assert label() == 1
     assert 'pip install "hf_usod[crf]"' in capsys.readouterr().err
 

@@ -37,7 +37,7 @@ def test_begins_with_the_initial_labels(store):
     assert len(store) == 4 and store.ids == IDS and store.size == SIZE
     labels = store.read(torch.tensor([2, 0]), 1)
     assert labels.shape == (2, 1, *SIZE) and labels.dtype == torch.float32
-    for label, name in zip(labels, ("folder/c", "a")):
+    for label, name in zip(labels, ("folder/c", "a"), strict=True):
         np.testing.assert_allclose(label[0], initial(name), atol=STEP)
 
 
@@ -257,7 +257,7 @@ def test_a_killed_run_replays_its_epoch_to_the_same_labels(tmp_path):
     start = 1  # the checkpoint at the end of an epoch
     for steps in (63, 57, 90):  # to be killed in the midst of an epoch
         process = train(killed.directory, start, 5, "0:40", pause=0.02)  # or it may end before it is killed
-        for _, line in zip(range(steps), process.stdout):
+        for _, line in zip(range(steps), process.stdout, strict=False):
             start = int(line.split()[0])
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL

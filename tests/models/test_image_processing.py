@@ -1,3 +1,5 @@
+"""Images of any type become the same inputs, and outputs maps of any size."""
+
 import numpy as np
 import pytest
 import torch

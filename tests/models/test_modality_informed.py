@@ -37,8 +37,8 @@ def test_the_start_is_exact(plain, informed, maps, tmp_path):
     loaded = UsodSdModel.from_pretrained(tmp_path)
     assert loaded.config.modality_informed and not loaded.aux_offsets.weight.any()
     for kind in range(4):
-        told = torch.full((4,), kind)
-        outputs, expected = informed(*maps, aux_kind=told), plain(*maps)
+        kinds = torch.full((4,), kind)
+        outputs, expected = informed(*maps, aux_kind=kinds), plain(*maps)
         assert torch.equal(outputs.logits, expected.logits)
         assert torch.equal(outputs.side_logits.aux, expected.side_logits.aux)
     assert torch.equal(informed(maps[0]).logits, plain(maps[0]).logits)
@@ -150,7 +150,7 @@ def test_pipeline(folder, informed):
     with torch.no_grad():
         expected = PROCESSOR.post_process_saliency(informed(**inputs), [(40, 50)] * 3)
     assert np.abs(outputs[0] - outputs[1]).max() > 1
-    for output, saliency in zip(outputs, expected):
+    for output, saliency in zip(outputs, expected, strict=True):
         assert np.abs(output - (saliency * 255).numpy()).max() <= 1.5
     with pytest.raises(ValueError, match="kinds of maps are depth, thermal, flow"):
         detect({"image": PHOTO, "aux": DEPTH})

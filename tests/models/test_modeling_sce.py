@@ -19,7 +19,7 @@ def models(tiny_config) -> dict[str, UsodSceModel]:
     """Untrained models in which no parameter or statistic has a value it could be confused with another at."""
     torch.manual_seed(0)
     lite = UsodSceConfig(backbone_config=backbone_preset("efficientnet-lite0"), decoder_channels=8)
-    models = {name: UsodSceModel(c).eval() for name, c in zip(BACKBONES, (tiny_config(), lite))}
+    models = {name: UsodSceModel(c).eval() for name, c in zip(BACKBONES, (tiny_config(), lite), strict=True)}
     for model in models.values():
         for parameter in model.decoder.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
@@ -45,7 +45,7 @@ def _expected_logits(state, features, image_size):
     """Section "SCE (A2S)" of the method, written down from its text."""
     stride4, *deeper = features
     names = ["decoder.mid_projection", "decoder.high_projection", "decoder.deep_projection"]
-    projected = [_resize(_project(state, name, f), stride4.shape[-2:]) for name, f in zip(names, deeper)]
+    projected = [_resize(_project(state, name, f), stride4.shape[-2:]) for name, f in zip(names, deeper, strict=True)]
     fused = _project(state, "decoder.fusion", torch.cat(projected, dim=1))
     maps = []
     for channels in fused:

@@ -1,3 +1,5 @@
+"""The pipeline: one image or many, with maps or without, what it returns and what it refuses."""
+
 import numpy as np
 import pytest
 import torch
@@ -62,7 +64,7 @@ def test_paths(detect, kind, tmp_path):
 def test_lists(detect, batch_size):
     outputs = detect(PHOTOS, batch_size=batch_size)
     assert len(outputs) == 3
-    for output, photo in zip(outputs, PHOTOS):
+    for output, photo in zip(outputs, PHOTOS, strict=True):
         assert {key: (output[key].mode, output[key].size) for key in MODES} == {
             key: (mode, photo.size) for key, mode in MODES.items()
         }
@@ -134,7 +136,7 @@ def test_auxiliary_map(detect_with_map, sd_checkpoint):
 def test_images_with_and_without_maps(detect_with_map, batch_size):
     rows = [{"image": PHOTOS[0], "aux": DEPTH}, PHOTOS[0], {"id": "2", "image": PHOTOS[2], "aux": None}, *PHOTOS[1:]]
     outputs = detect_with_map(rows, batch_size=batch_size)
-    for output, row in zip(outputs, rows):
+    for output, row in zip(outputs, rows, strict=True):
         alone = np.asarray(detect_with_map(row)["saliency"], dtype=int)
         assert np.abs(np.asarray(output["saliency"], dtype=int) - alone).max() <= 1
 

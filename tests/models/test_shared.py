@@ -128,8 +128,8 @@ def test_configurations_with_their_backbones_round_trip(models, folders, kind):
 @every_kind
 def test_the_signature_of_forward(models, kind):
     names = list(inspect.signature(models[kind].forward).parameters)
-    told = [] if kind == "sce" else ["aux_pixel_values", "aux_kind"]
-    assert names == ["pixel_values", *told, "labels", "output_hidden_states"]
+    of_maps = [] if kind == "sce" else ["aux_pixel_values", "aux_kind"]
+    assert names == ["pixel_values", *of_maps, "labels", "output_hidden_states"]
     with pytest.raises(TypeError, match="unexpected keyword argument 'pixel_mask'"):
         models[kind](**_inputs(kind), pixel_mask=None)
 
@@ -181,7 +181,7 @@ def test_return_dict_false_gives_a_tuple(models, kind):
 def _iou_loss(logits, labels):
     """Method, section 6, a sample at a time."""
     losses = []
-    for s, g in zip(logits.double().sigmoid(), labels):
+    for s, g in zip(logits.double().sigmoid(), labels, strict=True):
         s, g = s[0], (g > 0.5).double()
         losses.append(1 - (s * g).sum() / ((s + g - s * g).sum() + 1e-7))
     return sum(losses) / len(losses)
@@ -271,7 +271,7 @@ def test_statistics_that_are_not_finite_raise(folders, statistic, tmp_path):
 @every_kind
 def test_torch_export(models, kind):
     inputs = _inputs(kind)
-    exported = torch.export.export(models[kind], (), inputs, strict=False).module()
+    exported = torch.export.export(models[kind], (), inputs, strict=True).module()
     other = _inputs(kind)
     torch.testing.assert_close(exported(**other).logits, models[kind](**other).logits, atol=1e-4, rtol=1e-4)
 

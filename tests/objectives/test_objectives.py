@@ -72,8 +72,8 @@ def test_pcl_sd_is_its_formula(variant, curriculum, epoch, num_epochs):
         actual = value_and_gradient(
             lambda s: pcl_sd_loss(s, epoch, num_epochs, variant, curriculum), saliency.to(dtype)
         )
-        for mine, theirs in zip(actual, expected):
-            assert_close(mine, theirs, tolerance)
+        for value, wanted in zip(actual, expected, strict=True):
+            assert_close(value, wanted, tolerance)
 
 
 def test_pcl_sd_numbers():
@@ -180,17 +180,17 @@ def test_btm_is_its_formula(case, dtype, tolerance):
     expected = value_and_gradient(lambda s: plain_btm(s, images), saliency)
     actual = value_and_gradient(lambda s: btm_loss(s, images.to(dtype)), saliency.to(dtype))
     assert expected[0] > 0
-    for mine, theirs in zip(actual, expected):
-        assert mine.dtype == dtype
-        assert_close(mine, theirs, tolerance)
+    for value, wanted in zip(actual, expected, strict=True):
+        assert value.dtype == dtype
+        assert_close(value, wanted, tolerance)
 
 
 def test_btm_gives_a_missing_modality_no_effect():
     saliency, images = BTM_CASES["one modality"]()
     padded = torch.cat([images, torch.zeros_like(images)], dim=1)
     expected = value_and_gradient(lambda s: btm_loss(s, images), saliency)
-    for mine, theirs in zip(value_and_gradient(lambda s: btm_loss(s, padded), saliency), expected):
-        assert_close(mine, theirs, EXACT)
+    for value, wanted in zip(value_and_gradient(lambda s: btm_loss(s, padded), saliency), expected, strict=True):
+        assert_close(value, wanted, EXACT)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.3, 0.5, 1.0])
@@ -254,11 +254,11 @@ def test_btm_is_a_mean_over_the_boundary_of_the_whole_batch():
     flat = torch.zeros(2, 3, 96, 96).double()
     none = torch.zeros(1, 1, 96, 96).double()
     assert btm_loss(torch.cat([ramp(), none]), flat).item() == pytest.approx(FLAT_TEXTURE, rel=1e-9)
-    two, one = (ramp() * (0.9 if strong else 1.0) for strong in (True, False))
-    losses = [btm_loss(saliency, flat[:1]).item() for saliency in (two, one)]
-    counts = [boundary(plain_resize(saliency, 24, 24)).sum().item() for saliency in (two, one)]
-    weighted = sum(loss * count for loss, count in zip(losses, counts)) / sum(counts)
-    assert btm_loss(torch.cat([two, one]), flat).item() == pytest.approx(weighted, rel=1e-9)
+    smaller, larger = (ramp() * factor for factor in (0.9, 1.0))
+    losses = [btm_loss(saliency, flat[:1]).item() for saliency in (smaller, larger)]
+    counts = [boundary(plain_resize(saliency, 24, 24)).sum().item() for saliency in (smaller, larger)]
+    weighted = sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
+    assert btm_loss(torch.cat([smaller, larger]), flat).item() == pytest.approx(weighted, rel=1e-9)
 
 
 def test_boundary_is_five_wide():
@@ -291,8 +291,8 @@ def test_consistency_is_its_formula(sizes, dtype, tolerance):
     saliency, other = (torch.rand(2, 1, *size, dtype=torch.float64) for size in sizes)
     expected = value_and_gradient(lambda s, o: (s - plain_resize(o, *sizes[0])).pow(2).mean(), saliency, other)
     actual = value_and_gradient(consistency_loss, saliency.to(dtype), other.to(dtype))
-    for mine, theirs in zip(actual, expected):
-        assert_close(mine, theirs, tolerance)
+    for value, wanted in zip(actual, expected, strict=True):
+        assert_close(value, wanted, tolerance)
 
 
 def test_consistency_numbers():

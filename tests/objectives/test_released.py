@@ -52,7 +52,7 @@ def test_stage_1_losses(released, expected, name, epoch, curriculum, channels):
     first, second = (m.sigmoid() for m in logits)
     terms = [
         sum(pcl_sd_loss(s, epoch, 20, "released", curriculum) for s in (first, second)),
-        0.05 * sum(btm_loss(s, t) for s, t in zip((first, second), textures)),
+        0.05 * sum(btm_loss(s, t) for s, t in zip((first, second), textures, strict=True)),
         consistency_loss(first, second),
     ]
     torch.testing.assert_close(torch.stack(terms), expected[name], rtol=1e-5, atol=0)
@@ -69,20 +69,21 @@ class ImagesAsFeatures:
         return images
 
 
-def test_stage_1_as_a_step_of_training(released, expected):
-    """Both views, made from the first, and the weights of the terms."""
-    logits, textures = views(released, 3)
+@pytest.mark.parametrize("name, epoch, channels", [("stage1_5_pcl_c", 5, 3), ("stage1_3_pcl_cdt", 3, 9)])
+def test_stage_1_as_a_step_of_training(released, expected, name, epoch, channels):
+    """Both views, made from the first, and the weights of the terms; of photos, and with depth and thermal maps."""
+    logits, textures = views(released, channels)
     by_size = {m.shape[-1]: m for m in logits}
     arguments = CueObjectiveArguments(images=[""], output_dir="", size=SIZE, scale_steps=[1], scale_stride=32)
     network = SimpleNamespace(decoder=nn.Identity())
     stage = CueExtractorStage(arguments, network, UsodImageProcessor(), [], ImagesAsFeatures())
-    output = stage.step(lambda images: by_size[images.shape[-1]], textures[0], epoch=5, step=0)
+    output = stage.step(lambda images: by_size[images.shape[-1]], textures[0], epoch, step=0)
     assert arguments.num_epochs == 20
-    found = torch.stack([output.terms["pcl_sd"], 0.05 * output.terms["btm"], output.terms["sc"]])
-    torch.testing.assert_close(found, expected["stage1_5_pcl_c"], rtol=1e-4, atol=0)
+    terms = torch.stack([output.terms["pcl_sd"], 0.05 * output.terms["btm"], output.terms["sc"]])
+    torch.testing.assert_close(terms, expected[name], rtol=1e-4, atol=0)
     output.loss.backward()
     for number, leaf in enumerate(logits, 1):
-        close(leaf.grad, expected[f"stage1_5_pcl_c_grad{number}"], tolerance=1e-4)
+        close(leaf.grad, expected[f"{name}_grad{number}"], tolerance=1e-4)
 
 
 def test_stage_2_as_a_step_of_training(released, expected):
@@ -106,8 +107,8 @@ def test_stage_2_as_a_step_of_training(released, expected):
     batch = {"pixel_values": images, "aux_pixel_values": images, "index": torch.tensor([0, 1])}
     batch |= {"flipped": torch.tensor([False, False]), "has_aux": torch.tensor([False, False])}
     output = stage.step(detector, batch, epoch=1, step=0)
-    found = torch.stack([output.terms["iou"], output.terms["sc"]])
-    torch.testing.assert_close(found.detach(), expected["stage2"], rtol=1e-5, atol=0)
+    terms = torch.stack([output.terms["iou"], output.terms["sc"]])
+    torch.testing.assert_close(terms.detach(), expected["stage2"], rtol=1e-5, atol=0)
     output.loss.backward()
     for name, leaf in {"score": score, "side": side, "score2": score2, "side2": side2}.items():
         close(leaf.grad, expected[f"stage2_grad_{name}"])

@@ -144,7 +144,10 @@ def make_stage(settings, tmp_path, **changes) -> tuple[DetectorStage, dict[str, 
 
 def _iou(saliency, target):
     """Section 6 of the method, one image at a time."""
-    losses = [1 - (s * g).sum() / ((s + g - s * g).sum() + 1e-7) for s, g in zip(saliency.double(), target.double())]
+    losses = [
+        1 - (s * g).sum() / ((s + g - s * g).sum() + 1e-7)
+        for s, g in zip(saliency.double(), target.double(), strict=True)
+    ]
     return sum(losses) / len(losses)
 
 

@@ -21,9 +21,11 @@ from transformers import AutoImageProcessor, AutoModel
 from hf_usod.cli import main
 from hf_usod.data import EpochSampler, second_scale
 from hf_usod.errors import RunError
+from hf_usod.models.modeling_usod import resize
 from hf_usod.models.modeling_usod_sce import UsodSceModel
+from hf_usod.objectives import btm_loss
 from hf_usod.training.arguments import CueExtractorArguments
-from hf_usod.training.cue_extractor import CueExtractorStage, build_model, train_cue_extractor
+from hf_usod.training.cue_extractor import CueExtractorStage, build_model, texture, train_cue_extractor
 from hf_usod.training.loop import linear_decay
 from hf_usod.training.monitoring import CollapseWatch
 from hf_usod.training.processes import make_accelerator, stop_requests
@@ -88,7 +90,7 @@ def command_line(arguments: CueExtractorArguments) -> list[str]:
     """The arguments as `hf-usod train` is given them."""
     words: list[str] = []
     for name, value in asdict(arguments).items():
-        if value is not None:
+        if value not in (None, []):
             words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
     return words
 
@@ -146,7 +148,7 @@ def test_run_logs_to_tensorboard(uninterrupted):
     }
     terms = {name: [event.value for event in log.Scalars(name)] for name in ("loss", "pcl_sd", "btm", "sc")}
     assert [event.step for event in log.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
-    for loss, pcl_sd, btm, sc in zip(*terms.values()):
+    for loss, pcl_sd, btm, sc in zip(*terms.values(), strict=True):
         assert loss == pytest.approx(pcl_sd + 0.05 * btm + sc, rel=1e-5)
 
 
@@ -160,6 +162,43 @@ def test_run_trains_the_decoder_alone(uninterrupted, backbone, settings):
 
 def test_a_seed_gives_the_same_weights(arguments, uninterrupted):
     train_cue_extractor(replace(arguments, num_workers=2, log_every=4, num_previews=1))  # these make no difference
+    assert_same_weights(arguments.output_dir, uninterrupted)
+
+
+def test_texture_matching_looks_at_auxiliary_maps_too(arguments, uninterrupted, photos, tmp_path, monkeypatch):
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for index in range(NUM_IMAGES - 1):  # the last one has none
+        noise = np.random.default_rng(index).integers(0, 256, (80, 96), dtype=np.uint8)
+        Image.fromarray(noise).save(maps / f"photo_{index:02d}.png")
+    steps = []
+    original = CueExtractorStage.step
+
+    def step(self, decoder, batch, epoch, step):
+        output = original(self, decoder, batch, epoch, step)
+        if not steps:
+            side = second_scale(self.args.size, self.args.scale_steps, self.args.scale_stride, self.args.seed, step)
+            with torch.no_grad():
+                views = [batch, resize(batch, (side, side))]
+                own = [(self.saliency(decoder, view[:, :3]), view) for view in views]
+                expected = sum(btm_loss(saliency, texture(view, self.image_processor)) for saliency, view in own)
+                alone = sum(btm_loss(saliency, texture(view[:, :3], self.image_processor)) for saliency, view in own)
+            steps.append((batch, output.terms["btm"].item(), expected.item(), alone.item()))
+        return output
+
+    monkeypatch.setattr(CueExtractorStage, "step", step)
+    train_cue_extractor(replace(arguments, aux=[str(maps)]))
+    batch, matching, expected, alone = steps[0]
+    assert batch.shape == (4, 6, 128, 128)
+    assert batch[:, 3:].min() >= 0 and 0.4 < batch[:, 3:].amax() <= 1
+    assert matching == pytest.approx(expected, rel=1e-4)
+    assert alone - expected > 0.1 * alone  # a noisy map leaves few neighbors that are alike
+    trained, plain = weights(arguments.output_dir), weights(uninterrupted)
+    assert any(not torch.equal(trained[name], plain[name]) for name in plain)
+
+
+def test_folders_without_auxiliary_maps_train_as_before(arguments, uninterrupted):
+    train_cue_extractor(replace(arguments, aux=[None]))
     assert_same_weights(arguments.output_dir, uninterrupted)
 
 

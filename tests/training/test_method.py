@@ -1,5 +1,6 @@
 """All stages in one command, on a tiny network and synthetic photos."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +80,10 @@ def test_video_is_trained_with_its_flow(trained, recipe, tmp_path):
         for frame in range(4):
             texture.crop((4 * frame, 0, 4 * frame + 96, 96)).save(tmp_path / "frames" / sequence / f"{frame}.png")
     run = tmp_path / "video"
-    told = ["--task", "video", "--sce", str(trained / "sce" / "model")]
-    assert main(command(recipe, tmp_path / "frames", run, *told)) == 0
+    assert main(command(recipe, tmp_path / "frames", run, "--task", "video")) == 0
     assert len(list((run / "flow").rglob("*.jpg"))) == 8
+    flow = [str(run / "flow" / "0")]
+    assert [json.loads((run / stage / "arguments.json").read_text())["aux"] for stage in ("sce", "sd")] == [flow, flow]
     assert (run / "sd" / "model" / "model.safetensors").exists()
 
 

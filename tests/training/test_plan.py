@@ -153,13 +153,16 @@ def test_an_option_goes_to_all_stages_that_have_it_and_set_to_one():
 
 
 def test_a_plan_says_where_everything_goes():
-    made = plan("--images", "a", "b", "--aux", "none", "c", "--output_dir", "run", "--refine", "none")
+    words = ["--images", "a", "b", "--aux", "none", "c", "--output_dir", "run"]
+    made = plan(*words, "--refine", "none")
     assert (made.sce.output_dir, made.sd.output_dir) == ("run/sce", "run/sd")
     assert made.sd.labels == ["run/labels/0", "run/labels/1"]
-    assert made.sd.aux == [None, "c"]
+    assert made.sce.aux == made.sd.aux == [None, "c"]
     assert (made.labels.model, made.labels.by_detector, made.labels.refine) == (None, False, "none")
     video = plan("--images", "a", "--output_dir", "run", "--task", "video")
-    assert video.flow and video.sd.aux == ["run/flow/0"]
+    assert video.flow and video.sce.aux == video.sd.aux == ["run/flow/0"]
+    assert plan(*words, "--transfer").sce.aux == [None, "c"]
+    assert plan(*words, stage="sce").sce.aux == [None, "c"]
 
 
 def test_transfer_is_a_start_of_each_stage():
