@@ -162,7 +162,7 @@ def _check_setting(setting: str, stage: str, name: str, value: str) -> None:
     """Raises a `TableError` for what no training takes; a value with braces is known only when they are filled."""
     if stage and stage not in STAGES:
         raise TableError(f"--set {setting}: there is no stage {stage!r}; there are {', '.join(STAGES)}.")
-    specs = {}
+    specs: dict[str, Any] = {}
     for name_of_stage in [stage] if stage else STAGES:
         specs = argument_fields(name_of_stage) | specs
     if name not in specs:

@@ -7,7 +7,6 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from hf_usod import extras
 from hf_usod.conversion import (
     ConversionError,
     convert_checkpoint,

@@ -534,7 +534,7 @@ def test_transparent_clips(predict, tmp_path, size):
     frames, expected_times = read_clip(clip)
     assert len(made) == 12 and times == pytest.approx(expected_times, abs=1e-3)
     height, width = frames[0].shape[:2]
-    for (colors, alpha), level, frame in zip(made, saliency, frames):
+    for (colors, alpha), level, frame in zip(made, saliency, frames, strict=True):
         assert alpha.max() - alpha.min() > 20
         assert np.abs(alpha - level.mean(axis=-1)).mean() < 3
         assert np.median(np.abs(colors[:height, :width].astype(int) - frame)) < 6
