@@ -71,6 +71,7 @@ def _find_sources(inputs: Sequence[str | Path], output: Path) -> tuple[list[tupl
             sources[path] = None
             bases.append(path.parent)
     all_trees.clips = [clip for clip in all_trees.clips if clip not in sources]
+    all_trees.unreadable = [photo for photo in all_trees.unreadable if photo not in sources]
     if not sources:
         searched = ", ".join(map(str, inputs))
         raise FileNotFoundError(" ".join([f"{searched}: no images found.", *all_trees.passed_over()]))

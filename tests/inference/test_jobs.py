@@ -180,6 +180,8 @@ def test_what_is_passed_over_is_told(tree, monkeypatch):
     assert plan.notes[0].startswith("Passed over: 2 of kinds that Pillow cannot read here (.heic, .nef)")
     assert plan.notes[0].endswith('or for .heic: pip install "hf_usod[heif]".')
     assert plan.notes[1].startswith("Passed over: 1 clips in folders; name them")
+    named = plan_jobs([root / "in", root / "in" / "b.HEIC"], root / "out", ["mask"])  # which says why it fails, then
+    assert named.notes[0].startswith("Passed over: 1 of kinds that Pillow cannot read here (.nef)")
     with pytest.raises(FileNotFoundError, match=r"no images found\. Passed over: 1 clips"):
         plan_jobs([root / "in" / "sub"], root / "out", ["mask"])
 
