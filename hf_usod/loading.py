@@ -1,9 +1,13 @@
 """The one way from a name, folder or Hub id, with or without adapter, to a model and its image processor."""
 
+import difflib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from peft import PeftConfig
+from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
 from .adapters import UsodAdapterConfig  # noqa: F401  (PEFT must know the type before it reads an adapter)
@@ -11,7 +15,15 @@ from .assets import checkpoint_names, checkpoint_source
 from .constants import DEFAULT_MODEL
 from .errors import LoadingError, in_a_line
 from .models.image_processing_usod import UsodImageProcessor
+from .models.modeling_usod import UsodPreTrainedModel
 from .models.pipeline_usod import SalientObjectDetectionPipeline
+
+# What the libraries raise for files that are missing, damaged or not what they should be
+_FAILURES = (
+    *(OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError),
+    StrictDataclassError,
+    SafetensorError,
+)
 
 
 class Loaded(NamedTuple):
@@ -29,28 +41,46 @@ def base_of(adapter: str) -> str:
     """
     try:
         base = PeftConfig.from_pretrained(checkpoint_source(adapter)).base_model_name_or_path
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except _FAILURES as error:
         raise LoadingError(
             f"--adapter {adapter}: cannot be read. Give a folder or Hub id with an adapter_config.json, or one of the "
-            f"embedded: {', '.join(checkpoint_names('adapter')) or 'none'}. {in_a_line(error)}"
+            f"embedded: {', '.join(checkpoint_names('adapter')) or 'none'}. {_reason(adapter, 'adapter', error)}"
         ) from error
     if not base:
         raise LoadingError(f"--adapter {adapter}: does not name its base model. Give it with --model.")
     return base
 
 
+def is_adapter(name: str) -> bool:
+    """Whether an embedded name or a folder is an adapter's, and no model's."""
+    folder = Path(checkpoint_source(name))
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").exists()
+
+
+def _reason(name: str, kind: str, error: BaseException) -> str:
+    """Why something cannot be loaded, in a line, with the embedded name that may have been meant."""
+    folder = Path(checkpoint_source(name))
+    if folder.is_dir() or folder.is_file() or "/" in name.strip("./"):
+        reason = in_a_line(error)
+        return "The Hub cannot be reached." if "couldn't connect" in reason else reason
+    names = checkpoint_names(kind)
+    near = difflib.get_close_matches(name, names, 1)
+    advice = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names) or 'none'}."
+    return f"It is no folder, and no {kind} of that name is embedded; {advice}"
+
+
 def load(
     name: str | None = None,
     adapter: str | None = None,
     *,
-    kind: type[Any] | None = None,
+    kind: type[Any] = UsodPreTrainedModel,
     device: str | None = "cpu",
 ) -> Loaded:
     """A model, perhaps with a task adapter, and its image processor.
 
     Args:
         name: of an embedded model, a folder or a Hub id; None for the adapter's base or, without adapter, the default
-            model.
+            model. That of an adapter brings its base.
         adapter: a task adapter's embedded name, folder or Hub id. It is loaded into the model and active; the model is
             of the class it was.
         kind: the class that the model must be of.
@@ -59,23 +89,27 @@ def load(
     Raises:
         LoadingError: if there is no such model or adapter, it cannot be loaded, is of another kind, or they do not fit.
     """
+    if name and not adapter and is_adapter(name):
+        name, adapter = None, name
     base = name or (base_of(adapter) if adapter else DEFAULT_MODEL)
     source = checkpoint_source(base)
     try:
         loaded = Loaded(AutoModel.from_pretrained(source).eval(), AutoImageProcessor.from_pretrained(source))
-    except (OSError, ValueError, RuntimeError) as error:
+    except _FAILURES as error:
+        reason = _reason(base, "model", error)
         if adapter and not name:
             raise LoadingError(
                 f"--adapter {adapter}: its base model, {base}, cannot be loaded. If it lies elsewhere, say where with "
-                f"--model. {in_a_line(error)}"
+                f"--model. {reason}"
             ) from error
-        raise LoadingError(f"{base}: cannot be loaded. {in_a_line(error)}") from error
-    if kind is not None and not isinstance(loaded.model, kind):
-        raise LoadingError(f"{base}: is a {type(loaded.model).__name__}; a {kind.__name__} is expected here.")
+        raise LoadingError(f"{base}: cannot be loaded. {reason}") from error
+    if not isinstance(loaded.model, kind):
+        wanted = "model of hf_usod" if kind is UsodPreTrainedModel else kind.__name__
+        raise LoadingError(f"{base}: cannot be loaded. It is a {type(loaded.model).__name__}; a {wanted} is expected.")
     if adapter:
         try:
             loaded.model.load_adapter(checkpoint_source(adapter))
-        except (OSError, ValueError, RuntimeError) as error:
+        except _FAILURES as error:
             raise LoadingError(f"--adapter {adapter}: cannot be loaded into {base}. {in_a_line(error)}") from error
         loaded.model.eval()
     try:

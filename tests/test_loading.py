@@ -99,3 +99,64 @@ def test_predict_with_an_adapter(checkpoints, tmp_path):
 def test_a_device_that_is_not_there_is_named(device):
     with pytest.raises(LoadingError, match=f"--device {device}: cannot be used here"):
         load("usod-sce-lite", device=device)
+
+
+def test_an_adapter_given_as_a_model_brings_its_base(checkpoints):
+    for name in ("tiny-steel", str(checkpoints / "tiny-steel")):
+        model = load(name).model
+        assert type(model) is UsodSceModel and model.active_adapters() == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tinny", "no model of that name is embedded; did you mean tiny[?]"),
+        ("something-else", "no model of that name is embedded; there are: tiny"),
+        ("somebody/something", "The Hub cannot be reached"),
+    ],
+)
+def test_names_that_lead_nowhere(checkpoints, monkeypatch, name, message):
+    def offline(*args, **kwargs):
+        raise OSError("We couldn't connect to 'https://huggingface.co' to load the files.\nCheck your connection.")
+
+    if "/" in name:
+        monkeypatch.setattr("hf_usod.loading.AutoModel.from_pretrained", offline)
+    with pytest.raises(LoadingError, match=message) as caught:
+        load(name)
+    assert "\n" not in str(caught.value)
+
+
+def _truncate(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def _wrong_type(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"decoder_channels": "many"}))
+
+
+def _pickle(folder):
+    torch.save({}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _truncate,
+        _wrong_type,
+        _pickle,
+        lambda folder: (folder / "config.json").write_text("{"),
+        lambda folder: (folder / "config.json").unlink(),
+        lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'),
+        lambda folder: (folder / "preprocessor_config.json").write_text("[]"),
+    ],
+)
+def test_damaged_folders_end_in_a_line(checkpoints, tmp_path, damage):
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoints / "tiny", folder)
+    damage(folder)
+    with pytest.raises(LoadingError, match=f"{folder}: cannot be loaded") as caught:
+        load(str(folder), kind=UsodSceModel)
+    assert "\n" not in str(caught.value)
