@@ -1,4 +1,4 @@
-"""Writing files so that there is never half a file."""
+"""Writing files so that there is never half a file, and reading what JSON files hold."""
 
 import errno
 import hashlib
@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from .errors import DataError
 
 
 def aside_path(path: Path) -> Path:
@@ -41,8 +43,25 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """`write_aside` of what JSON can hold."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """`write_aside` of what JSON can hold. Names of files that are no UTF-8 are escaped, and read again as they were."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        text = json.dumps(content, indent=2)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DataError: naming the file, if it is not there or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not JSON ({error}).") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def write_folder_aside(path: Path, write: Callable[[Path], object]) -> None:

@@ -78,7 +78,7 @@ def _draw_hard(args: argparse.Namespace) -> Any:
 
     from ..data import by_stem
     from ..evaluation.figures import choose, hard_sample_grid
-    from ..evaluation.results import read_json
+    from ..files import read_json
     from ..loading import load_pipeline
     from ..models.image_processing_usod import read_image
 

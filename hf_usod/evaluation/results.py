@@ -1,6 +1,5 @@
 """Scores of models and of maps on data sets, and the results files that keep them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import DataError
+from ..files import read_json
 from ..models.image_processing_usod import UsodImageProcessor
 from .predicting import predict_maps
 from .published import PAPER, published_scores
@@ -100,20 +100,6 @@ def entries_of(evaluations: Sequence[Evaluation]) -> list[Entry]:
             entry["difference"] = {key: entry[key] - value for key, value in paper._asdict().items()}
         entries.append(entry)
     return entries
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        DataError: naming the file, if it is not there or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: is not JSON ({error}).") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def is_entry(content: object) -> bool:

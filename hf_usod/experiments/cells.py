@@ -6,9 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.results import read_json
 from ..evaluation.usod_saliency.saliency_metrics import METRICS
-from ..files import write_json
+from ..files import read_json, write_json
 from .recipes import TableRecipe, fill
 from .runs import LAST, Run, epoch_models, make, plan_runs
 

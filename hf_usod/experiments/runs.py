@@ -10,8 +10,7 @@ from typing import Any
 
 from ..errors import TableError
 from ..evaluation.curves import file_name
-from ..evaluation.results import read_json
-from ..files import write_json
+from ..files import read_json, write_json
 from .recipes import TableRecipe, fill
 
 LAST = "last"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +12,8 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from ..errors import RunError
-from ..files import write_aside, write_json, write_text
+from ..errors import DataError, RunError
+from ..files import read_json, write_aside, write_json, write_text
 from .arguments import RunArguments
 
 try:
@@ -53,7 +52,7 @@ class RunFolder:
                 raise RunError(
                     f"{root}: holds a run already. Pass --resume to continue it, or choose another --output_dir."
                 )
-            _check_same(json.loads(stored.read_text()), arguments, stored, self.diverged)
+            _check_same(_read_state(stored), arguments, stored, self.diverged)
         elif not stored.exists() and self.root.exists() and any(self.root.iterdir()):
             raise RunError(f"{root}: is not empty and holds no run. Choose another --output_dir.")
         accelerator.wait_for_everyone()
@@ -74,7 +73,7 @@ class RunFolder:
         """
         stored = self.root / _IMAGES_FILE
         if stored.exists() and self.last_checkpoint():
-            before = json.loads(stored.read_text())
+            before = _read_state(stored)
             gone = sorted(before.keys() - checksums.keys())
             added = sorted(checksums.keys() - before.keys())
             changed = sorted(name for name in before.keys() & checksums.keys() if before[name] != checksums[name])
@@ -206,6 +205,21 @@ def comparable_arguments(args: RunArguments, accelerator: Accelerator, **facts: 
         "gradient_accumulation_steps": accelerator.gradient_accumulation_steps,
     }
     return comparable | launched | facts
+
+
+def _read_state(path: Path) -> dict:
+    """What a run keeps in a file.
+
+    Raises:
+        RunError: naming the file, if it does not hold that any more.
+    """
+    try:
+        state = read_json(path)
+    except DataError as error:
+        raise RunError(f"{error} The run cannot go on; begin anew in another --output_dir.") from error
+    if not isinstance(state, dict):
+        raise RunError(f"{path}: is not what the run wrote there. It cannot go on; begin anew in another --output_dir.")
+    return state
 
 
 # What runs of before these arguments existed were told

@@ -281,6 +281,14 @@ def test_the_proportions_of_turned_photos_are_those_they_are_seen_in(tmp_path, n
         check_proportions([Sample("turned", tmp_path / name, depth)])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("name", [b"not utf-8 \xff.png", "Füße 图.png".encode(), b"new\nline.png", b"{brace}%s.png"])
+def test_photos_may_be_called_anything(arguments, own_photos, name):
+    os.rename(own_photos / "photo_00.png", os.path.join(os.fsencode(own_photos), name))
+    stop_after(arguments, 4)
+    assert train_cue_extractor(replace(arguments, resume=True)).is_dir()
+
+
 def stop_after(arguments: CueExtractorArguments, step: int) -> None:
     """Trains until a step, which is saved."""
     original = CueExtractorStage.step
@@ -342,6 +350,16 @@ def test_a_cut_checkpoint_is_told_in_a_line(arguments):
     assert "\n" not in str(refusal.value)
     shutil.rmtree(file.parent)  # as the message says
     assert train_cue_extractor(replace(arguments, resume=True)).is_dir()
+
+
+@pytest.mark.parametrize("file", ["arguments.json", "images.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"null"])
+def test_a_damaged_file_of_a_run_is_told_in_a_line(arguments, file, content):
+    stop_after(arguments, 4)
+    (Path(arguments.output_dir) / file).write_bytes(content)
+    with pytest.raises(RunError, match=rf"{file}: .*begin anew") as refusal:
+        train_cue_extractor(replace(arguments, resume=True))
+    assert "\n" not in str(refusal.value)
 
 
 HOLD = """
