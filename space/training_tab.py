@@ -17,7 +17,7 @@ pip install -e ".[lite,crf]"
 **2. Train.** It goes on where it was stopped with `--resume`. Look at the pictures in `run/labels` after a while.
 
 ```bash
-hf-usod train --transfer --images YOUR_FOLDER --output_dir run --recipe scripts/recipes/transfer-lite.yaml
+hf-usod train --transfer --images YOUR_FOLDER --output_dir run --recipe transfer-lite
 ```
 
 **3. Use it**, from the command line:
