@@ -100,7 +100,7 @@ def cut_out(image: np.ndarray, saliency: np.ndarray, rule: DoubtRule | None = No
 
 
 def object_free(image: np.ndarray, saliency: np.ndarray) -> list[np.ndarray]:
-    """The strips of an image `(H, W, 3)` beside, above and below all that its map `(H, W)` finds; those of some width."""
+    """The strips of an image `(H, W, 3)` beside, above and below all that its map `(H, W)` finds, of some width."""
     height, width = saliency.shape
     found = saliency >= EMPTY
     if not found.any():
@@ -175,7 +175,7 @@ class Composer:
 
     def composite(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """One composite: an image `(size, size, 3)` uint8 and its label `(size, size)` bool."""
-        proportion = PROPORTIONS[random.integers(len(PROPORTIONS))]
+        proportion = PROPORTIONS[int(random.integers(len(PROPORTIONS)))]
         canvas = _relit(self._ground(random), random, 0.25)
         covered = np.zeros((self.size, self.size), np.float32)
         for pasted, alpha in self._pasted(random, proportion):
@@ -202,7 +202,7 @@ class Composer:
 
     def _stretched(self, random: np.random.Generator) -> Image.Image:
         """A part of a ground, flipped or not. A narrow strip is continued by its mirror image, not stretched."""
-        ground = self.grounds[random.integers(len(self.grounds))]
+        ground = self.grounds[int(random.integers(len(self.grounds)))]
         while max(ground.shape[:2]) > 1.8 * min(ground.shape[:2]):
             axis = int(ground.shape[0] > ground.shape[1])
             ground = np.concatenate([ground, np.flip(ground, axis)], axis)
@@ -212,9 +212,7 @@ class Composer:
         image = Image.fromarray(ground).resize((self.size,) * 2, Image.Resampling.BICUBIC, (x, y, x + w, y + h))
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else image
 
-    def _pasted(
-        self, random: np.random.Generator, proportion: float
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _pasted(self, random: np.random.Generator, proportion: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The objects of a picture, from back to front, each with its alpha, at the picture's size."""
         chance = random.random()
         (one, two), *numbers = OBJECTS
@@ -225,7 +223,7 @@ class Composer:
             area = min(area, 0.45)
         areas = [area, *(area * random.uniform(*OTHERS) for _ in range(count - 1))]
         for share in areas:
-            cutout = self.objects[random.integers(len(self.objects))]
+            cutout = self.objects[int(random.integers(len(self.objects)))]
             yield self._placed(cutout, share, proportion, random)
 
     def _placed(
