@@ -52,7 +52,7 @@ class Cutout:
 def touched_sides(object_mask: np.ndarray, touch: float) -> tuple[str, ...]:
     """The borders of which a mask `(H, W)` takes more than `touch`."""
     edges = (object_mask[:, 0], object_mask[0], object_mask[:, -1], object_mask[-1])
-    return tuple(side for side, edge in zip(SIDES, edges) if edge.mean() > touch)
+    return tuple(side for side, edge in zip(SIDES, edges, strict=True) if edge.mean() > touch)
 
 
 def beyond_doubt(saliency: np.ndarray, flipped: np.ndarray, rule: DoubtRule | None = None) -> bool:

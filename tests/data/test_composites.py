@@ -128,7 +128,7 @@ def test_composites_are_a_function_of_seed_and_step():
     images, labels = Composer(objects, grounds, 64, seed=3).batch(7, 4)
     again = Composer(objects, grounds, 64, seed=3)
     again.batch(1, 2)
-    for made, expected in zip(again.batch(7, 4), (images, labels)):
+    for made, expected in zip(again.batch(7, 4), (images, labels), strict=True):
         assert np.array_equal(made, expected)
     assert images.shape == (4, 64, 64, 3) and images.dtype == np.uint8
     assert labels.shape == (4, 64, 64) and labels.dtype == bool

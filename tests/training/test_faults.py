@@ -106,7 +106,7 @@ def test_a_typo_for_stage_2_is_told_before_stage_1(refused, recipe):
         (["--adapt", "usod-rgb-liet"], "--adapt usod-rgb-liet: nothing is called so"),
         (["--adapt", "usod-rgb-liet"], "Did you mean usod-rgb-lite?"),
         (["--sce", "usod-sce-lit"], "--sce usod-sce-lit: nothing is called so"),
-        (["--adapt", "usod-sce-lite"], "usod-sce-lite: cannot be loaded. It is a UsodSceModel; a UsodSdModel is expected"),
+        (["--adapt", "usod-sce-lite"], "It is a UsodSceModel; a UsodSdModel is expected"),
         (["--set", "sd.start_from=nowhere/at-all"], "nowhere/at-all: cannot be loaded"),
         (["--set", "sd.backbone=efficientnet-lite1"], "--backbone efficientnet-lite1: nothing is called so"),
         (["--set", "sd.batch_size=14"], "13 images do not fill a batch of 14. Bring more, or lower --batch_size"),
