@@ -8,12 +8,29 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
+from PIL import Image, PngImagePlugin
 from transformers import ResNetConfig
+
+_LIMITS = [
+    (module, name, getattr(module, name))
+    for module, name in (
+        (Image, "MAX_IMAGE_PIXELS"),
+        (PngImagePlugin, "MAX_TEXT_CHUNK"),
+        (PngImagePlugin, "MAX_TEXT_MEMORY"),
+    )
+]
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _pillow_has_its_limits(monkeypatch):
+    """Commands lift them for their process, which here is that of all tests."""
+    for module, name, limit in _LIMITS:
+        monkeypatch.setattr(module, name, limit)
 
 
 def _tiny_backbone(stem: bool = False) -> ResNetConfig:
