@@ -37,7 +37,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """`write_aside` of what JSON can hold. Names of files that are no UTF-8 are escaped, and read again as they were."""
+    """`write_aside` of what JSON can hold. File names that are no UTF-8 are escaped, and read again as they were."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
         text = json.dumps(content, indent=2)
