@@ -37,7 +37,7 @@ from ..errors import TableError
 from ..evaluation.published import source
 from ..evaluation.usod_saliency.saliency_metrics import METRICS
 from ..training.arguments import STAGES
-from ..training.fields import argument_fields, suggestion
+from ..training.fields import ArgumentField, argument_fields, suggestion
 
 Step = dict[str, Any] | str  # a training's arguments, or a command of hf-usod
 
@@ -162,7 +162,7 @@ def _check_setting(setting: str, stage: str, name: str, value: str) -> None:
     """Raises a `TableError` for what no training takes; a value with braces is known only when they are filled."""
     if stage and stage not in STAGES:
         raise TableError(f"--set {setting}: there is no stage {stage!r}; there are {', '.join(STAGES)}.")
-    specs: dict[str, Any] = {}
+    specs: dict[str, ArgumentField] = {}
     for name_of_stage in [stage] if stage else STAGES:
         specs = argument_fields(name_of_stage) | specs
     if name not in specs:

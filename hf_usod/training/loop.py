@@ -45,6 +45,8 @@ def train_stage(
     arguments = comparable_arguments(args, accelerator, num_images=len(samples))
     run = RunFolder(args.output_dir, arguments, args.resume, accelerator)
     if run.model.exists():
+        if accelerator.is_main_process:  # the next stage goes on from it, with these images
+            run.check_images(checksums(files_of(samples)))
         accelerator.print(f"{run.model}: is trained already.")
         return run.model
     with run.locked(), memory_told():

@@ -72,7 +72,7 @@ class RunFolder:
             RunError: naming images that were renamed, added or changed since.
         """
         stored = self.root / _IMAGES_FILE
-        if stored.exists() and self.last_checkpoint():
+        if stored.exists() and (self.last_checkpoint() or self.model.exists()):
             before = _read_state(stored)
             gone = sorted(before.keys() - checksums.keys())
             added = sorted(checksums.keys() - before.keys())

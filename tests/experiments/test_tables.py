@@ -173,12 +173,15 @@ def test_recipes_with_mistakes(recipe, changes, message):
 
 
 def test_settings_replace_arguments_of_all_trainings_or_of_a_stage(recipe):
-    table = override(recipe(), ["size=160", "sd.scales=0.5,1", "sce.num_epochs=2"], [7])
+    table = override(recipe(), ["size=160", "sd.spr_weights=0.5,1", "sce.num_epochs=2"], [7])
     assert table.seeds == [7] and table.shared["labels"] == RECIPE["shared"]["labels"]
     assert table.shared["sce"] == {"stage": "sce", "size": "160", "num_epochs": "2"}
-    assert table.variants["off"] == {"spr": "none", "size": "160", "scales": ["0.5", "1"]}
+    assert table.variants["off"] == {"spr": "none", "size": "160", "spr_weights": ["0.5", "1"]}
     with pytest.raises(TableError, match="--set size: expected name=value"):
         override(table, ["size"])
+    for setting in ("siez=64", "sx.size=64", "size=x", "sd.refine=crf", "size="):
+        with pytest.raises(TableError, match=f"--set {setting}: (there is no|invalid)"):
+            override(table, [setting])
 
 
 def test_a_brace_of_nothing(recipe):

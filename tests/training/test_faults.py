@@ -289,6 +289,20 @@ def test_photos_may_be_called_anything(arguments, own_photos, name):
     assert train_cue_extractor(replace(arguments, resume=True)).is_dir()
 
 
+def test_a_photo_that_changed_between_the_stages_is_named(recipe, own_photos, tmp_path, capfd):
+    """Its pseudo-label is of what it was."""
+    run = tmp_path / "run"
+    words = ["--recipe", recipe, "--images", own_photos, "--output_dir", run, "--refine", "none", "--num_workers", 0]
+    assert main(["train", *map(str, words)]) == 0
+    shutil.rmtree(run / "sd")
+    shutil.copy(own_photos / "photo_05.png", own_photos / "photo_03.png")
+    capfd.readouterr()
+    assert main(["train", *map(str, words), "--resume"]) == 1
+    told = capfd.readouterr().err
+    assert "changed: " in told and "photo_03.png" in told
+    assert not (run / "sd").exists()
+
+
 def stop_after(arguments: CueExtractorArguments, step: int) -> None:
     """Trains until a step, which is saved."""
     original = CueExtractorStage.step
