@@ -35,3 +35,10 @@ def unit_interval(text: str) -> float:
     if not 0 <= (number := float(text)) <= 1:
         raise argparse.ArgumentTypeError(f"must be in [0, 1], got {text}")
     return number
+
+
+def without_loading_bars() -> None:
+    """Weights are loaded in an instant: a bar of a command is that of its work. For the whole process."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..constants import AUX_KINDS, DEFAULT_MODEL
 from ..errors import CommandError
-from .common import not_negative, positive
+from .common import not_negative, positive, without_loading_bars
 from .outputs import check_file, check_folder
 
 if TYPE_CHECKING:
@@ -189,7 +189,10 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.report import legend, markdown_table, write_report
     from ..evaluation.results import entries_of
     from ..files import write_json
+    from ..models.reading_usod import lift_limits
 
+    lift_limits()
+    without_loading_bars()
     try:
         if args.predictions:
             evaluations = list(_score_maps(args))

@@ -5,7 +5,7 @@ import sys
 
 from ..constants import REFINEMENTS
 from ..errors import CommandError
-from .common import model_options, not_negative, positive
+from .common import model_options, not_negative, positive, without_loading_bars
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from ..models.reading_usod import lift_limits
 
     lift_limits()
+    without_loading_bars()
     state = Accelerator()  # not `PartialState`, which does not know of ACCELERATE_USE_CPU by itself
     alone = state.num_processes == 1
     try:

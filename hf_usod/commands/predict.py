@@ -5,7 +5,7 @@ import sys
 
 from ..constants import AUX_KINDS, OUTPUT_KINDS
 from ..errors import CommandError
-from .common import model_options, positive, unit_interval
+from .common import model_options, positive, unit_interval, without_loading_bars
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
             "--aux_kind says what the maps in --aux are; --task video and clips have flow. Leave it out."
         )
     lift_limits()
+    without_loading_bars()
     rendering = Rendering(tuple(args.save), args.threshold, args.background, args.temporal)
     detect = load_pipeline(args.model, args.adapter, device=args.device)
     try:

@@ -4,6 +4,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from .common import without_loading_bars
+
 KINDS = {
     "model": "a trained or embedded model, with its code, pipeline and card",
     "adapter": "a task adapter",
@@ -57,12 +59,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace, folder: Path) -> None:
-    from transformers.utils import logging
-
     from ..hub import build_adapter, build_dataset, build_metric, build_model, build_space
     from ..hub.folders import find_source
 
-    logging.disable_progress_bar()
+    without_loading_bars()
     if args.kind == "model":
         build_model(find_source(args.source), folder, args.repo, args.card)
     elif args.kind == "adapter":

@@ -4,6 +4,7 @@ import argparse
 import os
 
 from ..training.options import add_options, plan_of
+from .common import without_loading_bars
 
 DESCRIPTION = """Trains on unlabeled images: a cue extractor (stage 1), pseudo-labels, and a detector (stage 2), or
 with --transfer adapters of trained ones. A recipe (--recipe) may say any of these options; the command line wins. An
@@ -24,13 +25,14 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
-    from PIL import Image
 
+    from ..models.reading_usod import lift_limits
     from ..training.checks import check_plan
     from ..training.method import train_method
     from ..training.processes import keep_freed_memory
 
-    Image.MAX_IMAGE_PIXELS = None  # the user's own files, however large
+    lift_limits()
+    without_loading_bars()
     if not torch.accelerator.is_available():  # processes of `torchrun` do not find each other unless told so
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
     if parse_flag_from_env("ACCELERATE_USE_CPU"):
