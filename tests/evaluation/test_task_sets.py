@@ -84,7 +84,7 @@ def test_no_other_room_imports_evaluation_or_names_folders_of_ground_truth(room)
 
 def test_the_walk_over_imports_finds_those_of_evaluation():
     tree = ast.parse("def f():\n    from ..evaluation import sets\nfrom ..evaluation.sets import task_sets\n")
-    assert list(_imports("hf_usod.training.engine", tree)) == [
+    assert list(_imports("hf_usod.training.loop", tree)) == [
         "hf_usod.evaluation.sets.task_sets",
         "hf_usod.evaluation.sets",
     ]
