@@ -142,7 +142,7 @@ def test_labels_are_where_the_object_is():
     redder = images[..., 0].astype(int) > images[..., 2]
     differing = (redder != labels).mean()
     assert 0.02 < labels.mean() < 0.8
-    assert differing < 0.02, f"{differing:.3f} of the pixels are labelled as what they are not"
+    assert differing < 0.02, f"{differing:.3f} of the pixels are labeled as what they are not"
 
 
 def test_objects_come_in_all_sizes_and_are_cut_by_all_borders_most_of_all_below():

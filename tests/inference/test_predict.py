@@ -317,7 +317,7 @@ def test_an_interruption_says_what_is_kept(predict, tmp_path, monkeypatch, capsy
 def test_a_background_that_cannot_be_read_is_told_at_once(predict, tmp_path, capsys):
     photo().save(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("no picture")
-    for background in (tmp_path / "notes.txt", tmp_path, "#ff000080", "bluish", ""):
+    for background in (tmp_path / "notes.txt", tmp_path, "#ff000080", "bluish"):
         assert predict(tmp_path / "a.png", "--save", "cutout", f"--background={background}") == 1
         (line,) = [line for line in capsys.readouterr().err.splitlines() if "hf-usod" in line]
         assert str(background) in line and ("background" in line or "opaque color" in line)

@@ -316,7 +316,7 @@ def test_detectors_see_the_flow(detector, tmp_path, monkeypatch, what):
     flows = [None if each["aux"] is None else np.asarray(each["aux"]) for each in seen]
     assert len(seen) == 6 and flows[5] is None
     expected = [flow_image(a, b) for a, b in pairwise(frames[:5])] + [flow_image(frames[4], frames[3], True)]
-    assert all(np.array_equal(flow, other) for flow, other in zip(flows, expected, strict=True))
+    assert all(np.array_equal(flow, other) for flow, other in zip(flows[:5], expected, strict=True))
     assert expected[2].min() < 200 and expected[4].min() < 200  # something moves
 
 
