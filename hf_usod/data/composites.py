@@ -8,11 +8,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from PIL import Image, ImageFilter, PngImagePlugin
-from scipy import ndimage
 
+from ..extras import require
 from ..files import write_aside
 from ..models.image_processing_usod import read_image
 
@@ -49,6 +50,10 @@ class Cutout:
     sides: tuple[str, ...] = ()
 
 
+def _ndimage() -> ModuleType:
+    return require("scipy", "evaluate", "Making composites").ndimage
+
+
 def touched_sides(object_mask: np.ndarray, touch: float) -> tuple[str, ...]:
     """The borders of which a mask `(H, W)` takes more than `touch`."""
     edges = (object_mask[:, 0], object_mask[0], object_mask[:, -1], object_mask[-1])
@@ -73,7 +78,7 @@ def beyond_doubt(saliency: np.ndarray, flipped: np.ndarray, rule: DoubtRule | No
         return False
     if len(touched_sides(both, rule.touch)) > rule.touched:
         return False
-    parts, _ = ndimage.label(both)
+    parts, _ = _ndimage().label(both)
     return np.bincount(parts.ravel())[1:].max() >= rule.component * both.sum()
 
 
@@ -84,11 +89,11 @@ def cut_out(image: np.ndarray, saliency: np.ndarray, rule: DoubtRule | None = No
     """
     low, high = ALPHA
     alpha = ((saliency - low) / (high - low)).clip(0, 1)
-    parts, _ = ndimage.label(alpha > 0)
+    parts, _ = _ndimage().label(alpha > 0)
     sizes = np.bincount(parts.ravel(), weights=(alpha > 0.5).ravel())
     sizes[0] = 0
     alpha = alpha * (parts == sizes.argmax())
-    holes, count = ndimage.label(alpha < 0.5)
+    holes, count = _ndimage().label(alpha < 0.5)
     small = np.bincount(holes.ravel(), minlength=count + 1) < 0.01 * (alpha > 0.5).sum()
     small[0] = False
     alpha = np.where(small[holes], 1.0, alpha)
@@ -257,7 +262,7 @@ class Composer:
         pasted[box[1] : box[3], box[0] : box[2]] = np.asarray(part)
         alpha = pasted[..., 3] / 255
         if random.random() < 0.5:
-            alpha = ndimage.gaussian_filter(alpha, random.uniform(0.3, 1.2), mode="nearest")
+            alpha = _ndimage().gaussian_filter(alpha, random.uniform(0.3, 1.2), mode="nearest")
         return _relit(pasted[..., :3], random, 0.2), alpha
 
     def _place(self, width: int, height: int, sides: Sequence[str], random: np.random.Generator) -> tuple[int, int]:
@@ -293,6 +298,6 @@ def _shadow(alpha: np.ndarray, random: np.random.Generator) -> np.ndarray:
     size = len(alpha)
     shift = random.uniform(-0.06, 0.06) * size, random.uniform(0, 0.06) * size
     small = alpha[::4, ::4]
-    moved = ndimage.shift(small, (shift[1] / 4, shift[0] / 4), order=1, mode="nearest")
-    soft = ndimage.gaussian_filter(moved, random.uniform(0.01, 0.04) * size / 4)
+    moved = _ndimage().shift(small, (shift[1] / 4, shift[0] / 4), order=1, mode="nearest")
+    soft = _ndimage().gaussian_filter(moved, random.uniform(0.01, 0.04) * size / 4)
     return random.uniform(0.2, 0.6) * np.kron(soft, np.ones((4, 4), np.float32))[:size, :size]
