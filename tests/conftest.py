@@ -50,6 +50,21 @@ def tiny_backbone():
 
 
 @pytest.fixture(scope="session")
+def without_package() -> str:
+    """Python code after which a process cannot import hf_usod."""
+    return """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "hf_usod":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+@pytest.fixture(scope="session")
 def released():
     """The module `released.py`: inputs, and the numbers of the authors' released program."""
     spec = importlib.util.spec_from_file_location("released", Path(__file__).with_name("released.py"))

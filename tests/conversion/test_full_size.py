@@ -4,8 +4,6 @@ program computes.
 """
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,13 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-import hf_usod
 from hf_usod import UsodImageProcessor, UsodSdModel
 from hf_usod.loading import load
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 
-from local_hub import LocalHub
+from local_hub import LocalHub, run
 
 RGB, NSI, ADAPTER = "tester/usod-rgb", "tester/usod-nsi", "tester/usod-rsi"
 PHOTO = Path(__file__).parents[2] / "space" / "examples" / "chelsea.jpg"
@@ -62,15 +59,6 @@ np.savez(results, **{name: tensor.numpy() for name, tensor in found.items()})
 """
 
 STRANGER = """
-import sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "hf_usod":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Blocker())
-
 import numpy as np
 import torch
 from transformers import AutoImageProcessor, AutoModel, pipeline
@@ -96,29 +84,8 @@ np.savez(results, **found)
 """
 
 
-def run(code: str, arguments: list[str], home: Path, endpoint: str) -> None:
-    """Runs Python code in a process of its own, in the folder above `home`."""
-    settings = {
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(home),
-        "HF_TOKEN": "writer",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
-        "HF_HUB_OFFLINE": "0",
-    }
-    process = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=home.parent,
-        env={**os.environ, "PYTHONPATH": str(Path(hf_usod.__file__).parents[1]), **settings},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-
-
 @pytest.fixture(scope="module")
-def story(released, tmp_path_factory):
+def story(released, without_package, tmp_path_factory):
     """The folder it took place in, the Hub after it, and the logits that each process found."""
     root = tmp_path_factory.mktemp("full_size")
     checkpoint = released.state_dict("sd")
@@ -154,7 +121,7 @@ def story(released, tmp_path_factory):
         user = [root / "commands.json", root / "inputs.npz", root / "user.npz", RGB, ADAPTER]
         run(USER, user, root / "home", hub.endpoint)
         stranger = [root / "inputs.npz", root / "photos" / "cat.png", root / "stranger.npz", RGB, NSI]
-        run(STRANGER, stranger, root / "stranger", hub.endpoint)
+        run(without_package + STRANGER, stranger, root / "stranger", hub.endpoint)
     return root, hub, released.numbers(root / "user.npz") | released.numbers(root / "stranger.npz")
 
 

@@ -8,14 +8,41 @@ step of an upload, and `log` holds all requests.
 import base64
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 OWNER = "tester"
 LFS_SUFFIXES = (".safetensors", ".parquet", ".png", ".jpg")
+
+
+def run(code: str, arguments: list, home: Path, endpoint: str, **environment: str) -> None:
+    """Runs Python code in a process of its own, in the folder above the cache `home`, with the Hub that is given. It
+    imports the package of this checkout."""
+    settings = {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(home),
+        "HF_TOKEN": "writer",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+        "HF_HUB_OFFLINE": "0",
+        **environment,
+    }
+    process = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=home.parent,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **settings},
+        stdin=subprocess.DEVNULL,  # nobody is asked whether to trust
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
 
 
 class Stored(NamedTuple):

@@ -2,15 +2,12 @@
 once more, without the Hub), and by one that has it imported."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from local_hub import LocalHub
+from local_hub import LocalHub, run
 from peft import get_peft_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -72,15 +69,6 @@ np.savez(results, **maps)
 
 # Cannot import the package; arguments as they come
 STRANGER = """
-import sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "hf_usod":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Blocker())
-
 import json
 
 import evaluate
@@ -161,29 +149,8 @@ def commands_for(root: Path) -> dict[str, list[str]]:
     }
 
 
-def run(code: str, arguments: list[str], home: Path, endpoint: str, **environment: str) -> None:
-    """Runs Python code in a process of its own, with the Hub and the cache that are given."""
-    settings = {
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(home),
-        "HF_TOKEN": "writer",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
-        "HF_HUB_OFFLINE": "0",
-        **environment,
-    }
-    process = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={**os.environ, **settings},
-        stdin=subprocess.DEVNULL,  # nobody is asked whether to trust
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-
-
 @pytest.fixture(scope="module")
-def story(sources, tmp_path_factory):
+def story(sources, without_package, tmp_path_factory):
     """What happened: the Hub after it, the commands' reports, and what each process read."""
     root = tmp_path_factory.mktemp("story")
     commands = commands_for(sources)
@@ -200,8 +167,8 @@ def story(sources, tmp_path_factory):
             hub.endpoint,
         )
         home = root / "stranger_home"
-        run(STRANGER, [*stranger, f"{root}/stranger"], home, hub.endpoint)
-    run(STRANGER, [*stranger, f"{root}/offline"], home, hub.endpoint, HF_HUB_OFFLINE="1")
+        run(without_package + STRANGER, [*stranger, f"{root}/stranger"], home, hub.endpoint)
+    run(without_package + STRANGER, [*stranger, f"{root}/offline"], home, hub.endpoint, HF_HUB_OFFLINE="1")
     reports = json.loads((root / "user.json").read_text())
     read = {name: dict(np.load(root / f"{name}.npz")) for name in ("user", "stranger", "offline")}
     return hub, reports, read

@@ -15,15 +15,6 @@ from hf_usod import UsodImageProcessor, UsodSceModel, UsodSdModel
 
 # Runs in a Python that cannot import the package: arguments are the folders, a photo, and the file for the results
 STRANGER = """
-import sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "hf_usod":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Blocker())
-
 import numpy as np
 import torch
 from PIL import Image
@@ -80,11 +71,14 @@ def detector_folder(sd_checkpoint, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def strangers_results(checkpoint, pipeline_folder, detector_folder, photo, tmp_path_factory) -> dict[str, np.ndarray]:
+def strangers_results(
+    checkpoint, pipeline_folder, detector_folder, photo, without_package, tmp_path_factory
+) -> dict[str, np.ndarray]:
     folder = tmp_path_factory.mktemp("stranger")
     environment = {**os.environ, "HF_HOME": str(folder), "HF_MODULES_CACHE": str(folder / "modules")}
     results = folder / "results.npz"
-    command = [sys.executable, "-I", "-c", STRANGER, checkpoint, pipeline_folder, detector_folder, photo, str(results)]
+    arguments = [checkpoint, pipeline_folder, detector_folder, photo, str(results)]
+    command = [sys.executable, "-I", "-c", without_package + STRANGER, *arguments]
     run = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return dict(np.load(results))
