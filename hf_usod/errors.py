@@ -3,6 +3,11 @@
 Each message names the file or argument, what was found, what was expected, and the way out.
 """
 
+import difflib
+from collections.abc import Iterable
+
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # of CUDA and MPS, and of CPUs
+
 
 class UsodError(Exception):
     """A mistake of the user's or a fault of a file, told in words for the user."""
@@ -63,3 +68,13 @@ class TableError(UsodError, RuntimeError):
 def in_a_line(error: BaseException) -> str:
     """What an error of another library says, in one line; the name of its kind if it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """What may have been meant by a name that is not known, if anything known comes near."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory, of the GPU or the machine, did not suffice, by what Python and torch raise then."""
+    return isinstance(error, MemoryError) or any(phrase in str(error) for phrase in _OUT_OF_MEMORY)

@@ -1,6 +1,5 @@
 """The one way from a name, folder or Hub id, with or without adapter, to a model and its image processor."""
 
-import difflib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 from .adapters import UsodAdapterConfig  # noqa: F401  (PEFT must know the type before it reads an adapter)
 from .assets import checkpoint_names, checkpoint_source
 from .constants import DEFAULT_MODEL
-from .errors import LoadingError, in_a_line
+from .errors import LoadingError, in_a_line, nearest
 from .models.image_processing_usod import UsodImageProcessor
 from .models.modeling_usod import UsodPreTrainedModel
 from .models.pipeline_usod import SalientObjectDetectionPipeline
@@ -64,8 +63,8 @@ def _reason(name: str, kind: str, error: BaseException) -> str:
         reason = in_a_line(error)
         return "The Hub cannot be reached." if "couldn't connect" in reason else reason
     names = checkpoint_names(kind)
-    near = difflib.get_close_matches(name, names, 1)
-    advice = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names) or 'none'}."
+    near = nearest(name, names)
+    advice = f"did you mean {near}?" if near else f"there are: {', '.join(names) or 'none'}."
     return f"It is no folder, and no {kind} of that name is embedded; {advice}"
 
 

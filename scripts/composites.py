@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from torchvision.transforms.functional import normalize
 from tqdm.auto import tqdm
 
 from hf_usod.data import jitter_colors, list_images, zoom, zoom_boxes
@@ -83,10 +84,8 @@ def to_unit(images: np.ndarray) -> torch.Tensor:
 
 def normalized(images: torch.Tensor, image_processor: UsodImageProcessor) -> torch.Tensor:
     """Images in [0, 1] as a model takes them."""
-    mean, std = (
-        images.new_tensor(values).view(3, 1, 1) for values in (image_processor.image_mean, image_processor.image_std)
-    )
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+    images = normalize(images, image_processor.image_mean, image_processor.image_std)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
@@ -293,7 +292,7 @@ def freeze(model: UsodSdModel) -> None:
                 parameter.requires_grad_(False)
     model.train()
     for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
 
 

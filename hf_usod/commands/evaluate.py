@@ -144,10 +144,8 @@ def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Eval
     models: list[tuple[str, str | None]]
     models = [(name, None) for name in args.model or ([] if args.adapter else [DEFAULT_MODEL])]
     models += [(args.model[0] if args.model else base_of(adapter), adapter) for adapter in args.adapter or []]
-    for name, adapter in models[1:]:  # whether it can be, before the first is scored
-        load(name, adapter)
-    for name, adapter in models:
-        model, image_processor = load(name, adapter, device=args.device)
+    loaded = [load(name, adapter, device=args.device) for name, adapter in models]  # all, before the first is scored
+    for (name, adapter), (model, image_processor) in zip(models, loaded, strict=True):
         for dataset in sets:
             yield evaluate_model(
                 name,

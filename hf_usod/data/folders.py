@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
+from PIL import ExifTags, Image
 from tqdm.auto import tqdm
 
+from ..errors import DataError
 from ..models.image_processing_usod import read_image
 
 Image.init()
@@ -119,6 +120,23 @@ def list_images(root: str | Path) -> list[Path]:
     if not (paths := walk(root).images):
         raise FileNotFoundError(f"{root}: holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES)[:8])}, …).")
     return paths
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image as it is meant to be seen, by its header alone.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError: naming the file, if it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return image.size[::-1] if turned and image.format != "TIFF" else image.size  # those Pillow turns itself
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow's readers raise almost anything on damaged files
+        raise DataError(f"{path}: cannot be read as an image ({error}).") from error
 
 
 def output_names(relative: Sequence[Path]) -> list[Path]:

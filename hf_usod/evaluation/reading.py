@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data import is_image_file
+from ..data import folders, is_image_file
 from ..errors import DataError
 from .usod_saliency.reading import map_levels, mask_levels
 
 ARRAY_SUFFIX = ".npy"  # maps as numpy saves them, the one format beside pictures
-_SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
 
 
 def read_prediction(path: Path) -> np.ndarray:
@@ -41,14 +40,10 @@ def upright_size(path: Path) -> tuple[int, int]:
         DataError: naming the file, if it cannot be read.
     """
 
-    def size(image: Image.Image) -> np.ndarray:
-        sideways = image.format != "TIFF" and image.getexif().get(0x0112) in _SIDEWAYS  # Pillow turns TIFF over itself
-        return np.array(image.size if sideways else image.size[::-1])
-
     if path.suffix.lower() == ARRAY_SUFFIX:
         height, width = _read_array(path).shape
     else:
-        height, width = map(int, _read(path, size))
+        width, height = folders.upright_size(path)
     return height, width
 
 

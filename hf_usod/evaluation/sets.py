@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..data import by_stem, find_datasets, task_samples
 from ..data.tasks import get_task
 from ..errors import DataError
-from ..models.image_processing_usod import AUX_PROPORTION_TOLERANCE
+from ..models.image_processing_usod import have_same_proportions
 from .pairing import base_name, need, pair
 from .reading import list_maps, upright_size
 
@@ -133,8 +133,7 @@ def _check_proportions(samples: Sequence[EvaluationSample]) -> None:
         if sample.image is None:
             continue
         (height, width), (high, wide) = upright_size(sample.image), upright_size(sample.mask)
-        expected = high * width / height
-        if abs(wide - expected) > max(1, AUX_PROPORTION_TOLERANCE * expected):
+        if not have_same_proportions((width, height), (wide, high)):
             raise DataError(
                 f"{sample.mask}: is {wide} x {high}, but its image {sample.image} {width} x {height}, of other "
                 "proportions. Is one of them turned?"

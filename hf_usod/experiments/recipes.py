@@ -33,11 +33,10 @@ from typing import Any
 
 import yaml
 
-from ..errors import TableError
+from ..errors import PlanError, TableError
 from ..evaluation.published import source
 from ..evaluation.usod_saliency.saliency_metrics import METRICS
-from ..training.arguments import STAGES
-from ..training.fields import ArgumentField, argument_fields, suggestion
+from ..training.recipes import check_stage, find_field
 
 Step = dict[str, Any] | str  # a training's arguments, or a command of hf-usod
 
@@ -160,19 +159,19 @@ def override(table: TableRecipe, settings: Sequence[str], seeds: Sequence[int] |
 
 def _check_setting(setting: str, stage: str, name: str, value: str) -> None:
     """Raises a `TableError` for what no training takes; a value with braces is known only when they are filled."""
-    if stage and stage not in STAGES:
-        raise TableError(f"--set {setting}: there is no stage {stage!r}; there are {', '.join(STAGES)}.")
-    specs: dict[str, ArgumentField] = {}
-    for name_of_stage in [stage] if stage else STAGES:
-        specs = argument_fields(name_of_stage) | specs
-    if name not in specs:
-        raise TableError(f"--set {setting}: there is no argument {name!r}.{suggestion(name, specs)}")
+    option = f"--set {setting}"
+    try:
+        if stage:
+            check_stage(stage, option)
+        spec = find_field(name, stage or None, option)
+    except PlanError as error:
+        raise TableError(str(error)) from error
     if "{" not in value:
         try:
             for word in value.split(","):
-                specs[name].from_word(word)
+                spec.from_word(word)
         except ValueError as error:
-            raise TableError(f"--set {setting}: invalid {specs[name].kind.__name__} value: {value!r}.") from error
+            raise TableError(f"{option}: invalid {spec.kind.__name__} value: {value!r}.") from error
 
 
 def fill(value: Any, places: Mapping[str, Any]) -> list[str]:

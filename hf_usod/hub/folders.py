@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub.repocard import RepoCard
-from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, AutoModel
 
 from ..assets import CARDS, EXAMPLES, LICENSE, checkpoint_path
 from ..data import by_stem, list_images
+from ..data.folders import upright_size
+from ..errors import DataError
 from ..extras import require
 from ..models.pipeline_usod import SalientObjectDetectionPipeline
 from .cards import find_card, render_card, render_template
@@ -223,17 +224,13 @@ def _pair(labels: Path, images: Path) -> list[tuple[str, Path, Path]]:
         raise PublishError(f"{images}: no images for {len(missing)} labels: {', '.join(missing[:10])}.")
     pairs = [(name, by_name[name], label) for name, label in sorted(label_paths.items())]
     for _, image, label in tqdm(pairs, "checking", unit="pair", leave=False):
-        if (expected := _upright_size(image)) != (found := _upright_size(label)):
-            raise PublishError(f"{label}: is {found[0]}x{found[1]}, but {image} is {expected[0]}x{expected[1]}.")
+        try:
+            expected, actual = upright_size(image), upright_size(label)
+        except DataError as error:
+            raise PublishError(str(error)) from error
+        if expected != actual:
+            raise PublishError(f"{label}: is {actual[0]}x{actual[1]}, but {image} is {expected[0]}x{expected[1]}.")
     return pairs
-
-
-def _upright_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).size if image.getexif().get(0x0112, 1) != 1 else image.size
-    except (OSError, ValueError) as error:
-        raise PublishError(f"{path}: cannot be read as an image ({error}).") from error
 
 
 def _shards(pairs: list[tuple[str, Path, Path]]) -> Iterator[list[tuple[str, Path, Path]]]:

@@ -6,9 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import DataError
-
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # of CUDA and MPS, and of CPUs
+from ..errors import DataError, is_out_of_memory
 
 
 class Maps:
@@ -52,9 +50,7 @@ class Maps:
         try:
             results = self.detect(inputs, batch_size=batch_size, outputs=["predicted_saliency"], **self.options)
             return [result["predicted_saliency"] for result in results]
-        except MemoryError:
-            return None
-        except RuntimeError as error:
-            if not any(phrase in str(error) for phrase in _OUT_OF_MEMORY):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             return None

@@ -22,7 +22,7 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from .configuration_usod import AUX_KINDS
 from .reading_usod import as_hwc, is_local, open_image, read_image, to_rgb, to_uint8, upright
 
-AUX_PROPORTION_TOLERANCE = 0.05
+_PROPORTION_TOLERANCE = 0.05
 
 
 def to_aux_rgb(image: Image.Image) -> Image.Image:
@@ -51,6 +51,13 @@ def read_aux(path: str | Path) -> Image.Image:
     return open_image(path, lambda image: to_aux_rgb(upright(image)))
 
 
+def have_same_proportions(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes `(width, height)` differ in their proportions by no more than 5%, or a pixel."""
+    (width, height), (other_width, other_height) = size, other
+    expected = other_height * width / height
+    return abs(other_width - expected) <= max(1, _PROPORTION_TOLERANCE * expected)
+
+
 def check_aux(
     image_size: tuple[int, int],
     aux_size: tuple[int, int],
@@ -69,8 +76,7 @@ def check_aux(
     image = f"the image{'' if image_name is None else f' {image_name}'}"
     aux = f"The auxiliary map{'' if aux_name is None else f' {aux_name}'}"
     (width, height), (aux_width, aux_height) = image_size, aux_size
-    expected = aux_height * width / height
-    if abs(aux_width - expected) > max(1, AUX_PROPORTION_TOLERANCE * expected):
+    if not have_same_proportions(image_size, aux_size):
         raise ValueError(
             f"{aux} is {aux_width} x {aux_height} and cannot belong to {image} of {width} x {height}: their "
             "proportions differ."

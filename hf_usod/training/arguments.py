@@ -76,7 +76,7 @@ class SharedArguments(_Checked):
     resume: bool = _help("Continue the run in output_dir where it stopped.", False)
     skip_unreadable: bool = _help("Train without the images that cannot be read, instead of stopping.", False)
     seed: int = _help(
-        "Seed of the initial weights, the order of the images and the views.", 0, at_least=0, at_most=2**32 - 1
+        "Seed of the initial weights, the order of the images and the views.", 0, at_least=0, at_most=_MAX_SEED
     )
     mixed_precision: str | None = _help(
         "no, fp16 or bf16; if not given, what `accelerate launch` was told. "

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import ExifTags, Image
-
 from ..conversion import load_pretrained_backbone
 from ..conversion.efficientnet_lite import EFFICIENTNET_LITES
 from ..data import Sample
+from ..data.folders import upright_size
 from ..data.video import list_sequences, require_opencv
 from ..errors import DataError, LabelError, PlanError
 from ..labels.crf import load_crf
@@ -102,7 +101,7 @@ def check_proportions(samples: Sequence[Sample]) -> None:
     read are left to those who read them."""
 
     def problem(sample: Sample) -> str | None:
-        sizes = upright_size(sample.image), upright_size(sample.aux) if sample.aux else None
+        sizes = _size(sample.image), _size(sample.aux) if sample.aux else None
         if sizes[0] and sizes[1]:
             try:
                 check_aux(sizes[0], sizes[1], sample.image, sample.aux)
@@ -128,7 +127,7 @@ def _check_frames(args: RunArguments) -> None:
             )
         for sequence in list_sequences(folder):
             with ThreadPoolExecutor() as pool:
-                sizes = list(pool.map(upright_size, sequence.frames))
+                sizes = list(pool.map(_size, sequence.frames))
             usual = max(set(sizes), key=sizes.count)
             odd = [
                 (frame, size) for frame, size in zip(sequence.frames, sizes, strict=True) if size not in (usual, None)
@@ -141,11 +140,9 @@ def _check_frames(args: RunArguments) -> None:
                 )
 
 
-def upright_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) of an image as it is meant to be seen, without decoding it; None if it cannot be read."""
+def _size(path: Path) -> tuple[int, int] | None:
+    """(width, height) of an upright image; None if it cannot be read."""
     try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return image.size[::-1] if turned and image.format != "TIFF" else image.size  # those Pillow turns itself
-    except Exception:  # Pillow's readers raise almost anything on damaged files
+        return upright_size(path)
+    except (DataError, OSError):
         return None

@@ -1,6 +1,5 @@
 """The types of arguments: values of a recipe, and words of a command line, as what a field holds."""
 
-import difflib
 import typing
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, dataclass, fields
@@ -9,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import PlanError
+from ..errors import PlanError, nearest
 from .arguments import STAGES, SharedArguments
 
 SHARED_NAMES = tuple(spec.name for spec in fields(SharedArguments))  # of all stages and of a run of all
@@ -102,5 +101,5 @@ def argument_fields(stage: str) -> dict[str, ArgumentField]:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """`" Did you mean …?"`, or nothing if nothing known comes near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]}?" if near else ""
+    near = nearest(name, known)
+    return f" Did you mean {near}?" if near else ""

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 
-from ..errors import RunError
+from ..errors import RunError, is_out_of_memory
 from .arguments import RunArguments
 
 
@@ -83,8 +82,7 @@ def memory_told() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        full = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-        if not full:
+        if not is_out_of_memory(error):
             raise
         raise RunError(
             "There is not enough memory for this training. Lower --batch_size (and raise --gradient_accumulation_steps "

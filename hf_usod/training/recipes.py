@@ -62,7 +62,7 @@ def _load(text: str, source: str) -> Any:
         raise PlanError(f"{source}: {in_a_line(error)}") from error
 
 
-def _field(name: str, stage: str | None, source: str) -> ArgumentField:
+def find_field(name: str, stage: str | None, source: str) -> ArgumentField:
     """The field of a name, of a stage or of any.
 
     Raises:
@@ -76,7 +76,8 @@ def _field(name: str, stage: str | None, source: str) -> ArgumentField:
     return known[name]
 
 
-def _check_stage(name: str, source: str) -> None:
+def check_stage(name: str, source: str) -> None:
+    """Raises a `PlanError` for what is no stage."""
     if name not in STAGES:
         raise PlanError(
             f"{source}: there is no stage {name!r}; there are {', '.join(STAGES)}.{suggestion(name, STAGES)}"
@@ -101,13 +102,13 @@ def read_recipe(path: Path) -> list[Setting]:
     def settings(values: dict, stage: str | None) -> Iterator[Setting]:
         for name, value in values.items():
             where = f"{source}: {stage}.{name}" if stage else f"{source}: {name}"
-            spec = _field(str(name), stage, f"{source}: {stage}" if stage else source)
+            spec = find_field(str(name), stage, f"{source}: {stage}" if stage else source)
             yield Setting(spec.name, spec.from_recipe(value, where, path.parent), stage, RECIPE, where)
 
     sections = {name: value for name, value in recipe.items() if isinstance(value, dict) or name in _SECTIONS}
     result = list(settings({name: value for name, value in recipe.items() if name not in sections}, None))
     for stage, values in sections.items():
-        _check_stage(str(stage), source)
+        check_stage(str(stage), source)
         if values is not None and not isinstance(values, dict):
             raise PlanError(f"{source}: {stage}: expected lines of `argument: value`.")
         result += settings(values or {}, stage)
@@ -132,8 +133,8 @@ def parse_set(texts: Sequence[str]) -> list[Setting]:
             raise PlanError(f"{source}: expected name=value or stage.name=value.")
         stage, dot, name = key.rpartition(".")
         if dot:
-            _check_stage(stage, source)
-        spec = _field(name, stage or None, source)
+            check_stage(stage, source)
+        spec = find_field(name, stage or None, source)
         result.append(
             Setting(name, spec.from_recipe(_load(value, source), source), stage or None, COMMAND_LINE, source)
         )

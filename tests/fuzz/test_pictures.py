@@ -6,12 +6,12 @@ from mutations import mutate, seeds
 from PIL import Image
 
 from hf_usod.data.folders import find_unreadable
+from hf_usod.data.folders import upright_size as size_of_photo
 from hf_usod.evaluation.reading import read_ground_truth, read_prediction, upright_size
 from hf_usod.evaluation.usod_saliency.reading import as_levels, as_mask
 from hf_usod.labels.store import read_label
 from hf_usod.models.image_processing_usod import UsodImageProcessor
 from hf_usod.models.reading_usod import read_image, read_photo
-from hf_usod.training.checks import upright_size as size_of_photo
 
 FILES = seeds()
 MUTATIONS = 12  # of each file and reader
