@@ -7,8 +7,9 @@ from transformers import AutoModel
 
 from hf_usod.conversion import convert_a2s_checkpoint, convert_checkpoint
 
-# Computed here in double precision: the error is then the released program's own rounding, on any processor. Its logits
-# of the RGB side alone, sums of large terms that cancel, are rounded to 2.4e-4 (in float32 it depends on the processor).
+# Computed here in double precision: the error is then the released program's own rounding, on any processor. Its
+# logits of the RGB side alone, sums of large terms that cancel, are off by 2.4e-4; in float32 that depends on the
+# processor.
 SIDES = {"rgb": 1e-3, "aux": 1e-4, "context": 1e-4}
 
 
