@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ..constants import AUX_KINDS, DEFAULT_MODEL
@@ -13,6 +14,7 @@ from .outputs import check_file, check_folder
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation, EvaluationSet
+    from ..evaluation.page import Scored
 
 EPILOG = """
 examples:
@@ -25,6 +27,7 @@ _mask, _gt or _saliency: a0_mask.png is of a0.jpg. Masks are black and white, wh
 
 --output FILE.json gets the scores; a folder gets results.json, results.md, results.tex, images.csv (per image),
 curves.csv, the curves as PNG and PDF, and the models' maps, with which an evaluation that was stopped goes on.
+--html FILE.html gets one page with scores, curves and the worst images, which opens in a browser, offline.
 """
 
 
@@ -72,6 +75,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     out = parser.add_argument_group("how, and where to")
     out.add_argument("--output", type=Path, metavar="DIR|FILE.json", help="where to write; see below")
+    out.add_argument("--html", type=Path, metavar="FILE.html", help="a page with the worst maps beside their masks")
     out.add_argument("--note", default="", help="what a reader must know of the model: backbone, pre-training, epoch")
     out.add_argument(
         "--normalize",
@@ -102,6 +106,8 @@ def _check(args: argparse.Namespace) -> None:
         raise CommandError("--aux_kind says what the maps in --aux are; give both, or neither.")
     if args.partial and not args.predictions:
         raise CommandError("--partial is for --predictions.")
+    if args.html and args.html.suffix.lower() not in (".html", ".htm"):
+        raise CommandError(f"--html {args.html}: is to be a page; give a name that ends in .html.")
 
 
 def _folder_name(args: argparse.Namespace) -> str:
@@ -119,13 +125,14 @@ def _sets(args: argparse.Namespace) -> "list[EvaluationSet]":
     return [EvaluationSet(_folder_name(args), folder_samples(args.images, args.masks, args.aux, args.aux_kind))]
 
 
-def _score_maps(args: argparse.Namespace) -> "Iterator[Evaluation]":
+def _score_maps(args: argparse.Namespace) -> "Iterator[Scored]":
     from ..evaluation import EvaluationSet, evaluate_maps, map_samples
+    from ..evaluation.page import Scored
 
     names = [folder.resolve().name for folder in args.predictions]
     pairs = [map_samples(folder, args.masks, args.partial) for folder in args.predictions]
     for name, folder, (samples, maps) in zip(names, args.predictions, pairs, strict=True):
-        yield evaluate_maps(
+        evaluation = evaluate_maps(
             name if names.count(name) == 1 else str(folder),
             EvaluationSet(_folder_name(args), samples),
             maps,
@@ -133,11 +140,14 @@ def _score_maps(args: argparse.Namespace) -> "Iterator[Evaluation]":
             normalize=args.normalize,
             num_workers=args.num_workers,
         )
+        yield Scored(evaluation, samples, {sample.id: path for sample, path in zip(samples, maps, strict=True)})
 
 
-def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Evaluation]":
+def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Scored]":
     from ..evaluation import evaluate_model
     from ..evaluation.curves import file_name
+    from ..evaluation.page import Scored
+    from ..evaluation.predicting import map_path
     from ..loading import base_of, load
 
     sets = _sets(args)
@@ -147,7 +157,8 @@ def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Eval
     loaded = [load(name, adapter, device=args.device) for name, adapter in models]  # all, before the first is scored
     for (name, adapter), (model, image_processor) in zip(models, loaded, strict=True):
         for dataset in sets:
-            yield evaluate_model(
+            folder = maps / file_name(adapter or name) / file_name(dataset.name) if maps else None
+            evaluation = evaluate_model(
                 name,
                 model,
                 image_processor,
@@ -155,10 +166,19 @@ def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Eval
                 adapter=adapter,
                 note=args.note,
                 batch_size=args.batch_size,
-                folder=maps / file_name(adapter or name) / file_name(dataset.name) if maps else None,
+                folder=folder,
                 normalize=args.normalize,
                 num_workers=args.num_workers,
             )
+            kept = {sample.id: map_path(folder, sample) for sample in dataset.samples} if folder else {}
+            yield Scored(evaluation, dataset.samples, kept)
+
+
+def _score(args: argparse.Namespace, maps: Path | None) -> "list[Scored]":
+    try:
+        return list(_score_maps(args) if args.predictions else _score_models(args, maps))
+    except (FileNotFoundError, ValueError) as error:
+        raise CommandError(str(error)) from error
 
 
 def _tell(evaluations: "list[Evaluation]", scored_maps: bool) -> None:
@@ -182,34 +202,43 @@ def run(args: argparse.Namespace) -> int:
     as_folder = args.output is not None and args.output.suffix.lower() != ".json"
     if args.output is not None:
         (check_folder if as_folder else check_file)(args.output)
+    if args.html is not None:
+        check_file(args.html)
 
-    from ..evaluation.curves import draw_curves
-    from ..evaluation.report import legend, markdown_table, write_report
+    from ..evaluation.page import evaluation_page
+    from ..evaluation.report import legend, markdown_table
     from ..evaluation.results import entries_of
-    from ..files import write_json
+    from ..html import write_page
     from ..models.reading_usod import lift_limits
 
     lift_limits()
     without_loading_bars()
-    try:
-        if args.predictions:
-            evaluations = list(_score_maps(args))
-        else:
-            evaluations = list(_score_models(args, args.output / "maps" if as_folder else None))
-    except (FileNotFoundError, ValueError) as error:
-        raise CommandError(str(error)) from error
-    entries = entries_of(evaluations)
-    print(f"\n{markdown_table(entries)}\n{legend(entries)}")
-    _tell(evaluations, bool(args.predictions))
-    if args.output is None:
-        return 0
-    if not as_folder:
-        write_json(args.output, entries)
-    else:
-        write_report(evaluations, args.output)
-        try:
-            draw_curves(evaluations, args.output)
-        except ModuleNotFoundError as error:
-            print(f"The curves are in curves.csv, not drawn. {error}", file=sys.stderr)
-    print(f"Written to {args.output}.")
+    with TemporaryDirectory() as aside:
+        scored = _score(args, args.output / "maps" if as_folder else Path(aside) if args.html else None)
+        evaluations = [one.evaluation for one in scored]
+        entries = entries_of(evaluations)
+        print(f"\n{markdown_table(entries)}\n{legend(entries)}")
+        _tell(evaluations, bool(args.predictions))
+        if args.html:
+            write_page(evaluation_page(scored), args.html)
+    if args.output is not None:
+        _write(evaluations, args.output, as_folder)
+    if args.output or args.html:
+        print(f"Written to {' and '.join(str(path) for path in (args.output, args.html) if path)}.")
     return 0
+
+
+def _write(evaluations: "list[Evaluation]", output: Path, as_folder: bool) -> None:
+    from ..evaluation.curves import draw_curves
+    from ..evaluation.report import write_report
+    from ..evaluation.results import entries_of
+    from ..files import write_json
+
+    if not as_folder:
+        write_json(output, entries_of(evaluations))
+        return
+    write_report(evaluations, output)
+    try:
+        draw_curves(evaluations, output)
+    except ModuleNotFoundError as error:
+        print(f"The curves are in curves.csv, not drawn. {error}", file=sys.stderr)

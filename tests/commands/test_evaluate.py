@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -101,6 +102,24 @@ def test_a_model_and_what_was_left_when_it_stopped(data, model, tmp_path, capsys
     assert main(command) == 0 and np.asarray(Image.open(maps / "a/0.png")).any()
 
 
+def test_a_page_shows_the_worst_maps_first(data, model, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    command = f"evaluate --model {model} --images {data}/RGB --masks {data}/GT --num_workers 0 --html {page}"
+    assert main([*command.split(), "--output", str(tmp_path / "scores")]) == 0
+    text = page.read_text()
+    assert f"Written to {tmp_path / 'scores'} and {page}." in capsys.readouterr().out
+    with (tmp_path / "scores" / "images.csv").open() as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: float(row["f_adaptive"]))
+    assert re.findall(r"<figcaption><b>(.*?)</b>", text) == [row["id"] for row in rows]
+    assert f"F adaptive&nbsp;{float(rows[0]['f_adaptive']):.3f}" in text and text.count("data:image/jpeg") == 4
+
+
+def test_a_page_of_maps_that_exist_has_no_photos(data, tmp_path):
+    page = tmp_path / "page.html"
+    assert main(f"evaluate --predictions {data}/maps --masks {data}/GT --html {page}".split()) == 0
+    assert 'data-view="map"' in page.read_text()
+
+
 def test_an_adapter_beside_its_base(data, model, tmp_path):
     base = UsodSceModel.from_pretrained(model)
     base.name_or_path = str(model)
@@ -185,6 +204,7 @@ def test_a_task_and_the_sets_that_are_not_there(data, model, tmp_path, capsys):
         ("--predictions {data}/RGB --masks {data}/GT", "is in color"),
         ("--predictions {data}/maps/a --masks {data}/GT", "no map for 4 of 4: a/0, a/2, b/1, b/3"),
         ("--images {data}/RGB --masks {data}/GT --partial", "is for --predictions"),
+        ("--images {data}/RGB --masks {data}/GT --html page", "give a name that ends in .html"),
         ("--predictions {data}/nowhere --masks {data}/GT", "nowhere: no such folder"),
         ("--predictions {data}/RGB/a/0.png --masks {data}/GT", "is a file; a folder is expected"),
         ("--images {data}/RGB --masks {data}/GT --device nonsense", "--device nonsense: cannot be used"),
