@@ -43,7 +43,7 @@ def check_plan(plan: Plan) -> list[str]:
     samples = join(folders)
     check_proportions(samples)
     if plan.sd and plan.labels is None:
-        _check_labels(label_files(plan.sd, folders).values())
+        _check_labels(label_files(plan.sd.labels, folders).values())
     lines = []
     for name, stage in plan.stages.items():
         schedule = Schedule.of(stage, len(samples), accelerator.num_processes)

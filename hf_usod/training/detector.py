@@ -290,7 +290,9 @@ def train_detector(args: DetectorArguments) -> Path:
         model, image_processor = prepare_detector(args)
         readable = readable_samples(args, samples, accelerator.is_local_main_process)
         with accelerator.main_process_first():
-            labels = open_labels(args, readable, label_files(args, folders), run.labels, accelerator.is_main_process)
+            labels = open_labels(
+                args, readable, label_files(args.labels, folders), run.labels, accelerator.is_main_process
+            )
         start = args.adapt or args.start_from or args.backbone
         accelerator.print(f"{len(readable)} images; {start}; {accelerator.num_processes} x {accelerator.device}.")
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":

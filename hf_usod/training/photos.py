@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..data import Sample, find_unreadable, list_samples
 from ..errors import DataError, RunError
-from .arguments import DetectorArguments, RunArguments
+from .arguments import RunArguments
 from .run_folder import ARGUMENTS_FILE, PLAN_FILE
 
 _logger = logging.getLogger(__name__)
@@ -63,12 +63,10 @@ def join(folders: Sequence[Sequence[Sample]]) -> list[Sample]:
     return [replace(sample, id=f"{place}/{sample.id}") for place, samples in enumerate(folders) for sample in samples]
 
 
-def label_files(args: DetectorArguments, folders: Sequence[Sequence[Sample]]) -> dict[str, Path]:
+def label_files(labels: Sequence[str], folders: Sequence[Sequence[Sample]]) -> dict[str, Path]:
     """The file of each sample's pseudo-label, by the id that `join` gives the sample."""
     files = [
-        Path(labels) / f"{sample.id}.png"
-        for labels, samples in zip(args.labels, folders, strict=True)
-        for sample in samples
+        Path(folder) / f"{sample.id}.png" for folder, samples in zip(labels, folders, strict=True) for sample in samples
     ]
     return dict(zip([sample.id for sample in join(folders)], files, strict=True))
 

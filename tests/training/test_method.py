@@ -1,6 +1,8 @@
 """All stages in one command, on a tiny network and synthetic photos."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from hf_usod.training import method
 def recipe(backbone, tmp_path_factory) -> Path:
     """Two steps of each stage."""
     small = {"size": 96, "num_epochs": 2, "batch_size": 8, "scale_steps": [1], "scale_stride": 32, "num_previews": 2}
+    small["log_every"] = 1
     widths = {"neck_channels": [8, 8, 8, 8], "fusion_channels": 8, "context_channels": 8, "learning_rate": 0.05}
     sections = {
         "sce": {**small, "backbone": str(backbone), "decoder_channels": 8},
@@ -119,3 +122,37 @@ def test_the_detector_that_is_transferred_may_make_the_labels(trained, recipe, p
 def test_labels_of_a_detector_need_one(recipe, photos, tmp_path, capsys, told, problem):
     assert main(command(recipe, photos, tmp_path / "run", "--labels_from", "sd", *told)) == 1
     assert problem in capsys.readouterr().err
+
+
+def test_a_page_shows_what_was_trained(trained, photos, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert main(["report", str(trained), "--output", str(page), "--most", "3", "--device", "cpu"]) == 0
+    text = page.read_text()
+    assert capsys.readouterr().out == f"Written to {page}.\n"
+    walls = text.split('class="wall"')[1:]
+    assert ["Before and after" in walls[0], "Labels that changed" in walls[1]] == [True, True]
+    assert walls[0].count("<figure") == 3 and walls[1].split("<h2>Curves")[0].count("<figure") == 12
+    changes = [float(value) for value in re.findall(r"change&nbsp;([\d.]+)", walls[0])]
+    assert changes == sorted(changes, reverse=True) and changes[0] > 0.01
+    assert f"--model {trained}/sd/model" in text and "Cue extractor: loss" in text and "Detector: loss" in text
+
+
+@pytest.mark.parametrize(
+    "folder, message",
+    [("nowhere", "no such folder"), (".", "holds no training"), ("begun", "has trained no model yet")],
+)
+def test_a_page_of_no_training_is_refused(folder, message, trained, tmp_path, capsys):
+    (tmp_path / "begun").mkdir()
+    shutil.copy(trained / "sd" / "arguments.json", tmp_path / "begun")
+    assert main(["report", str(tmp_path / folder)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line and not list(tmp_path.rglob("*.html"))
+
+
+def test_a_page_says_which_label_is_gone(trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    arguments = json.loads((run / "sd" / "arguments.json").read_text())
+    (run / "sd" / "arguments.json").write_text(json.dumps(arguments | {"labels": [str(tmp_path)]}))
+    assert main(["report", str(run), "--most", "1", "--device", "cpu"]) == 1
+    assert f"{tmp_path}/photo_00.png: no such label" in capsys.readouterr().err
