@@ -50,6 +50,7 @@ VALID: dict[tuple[str, ...], Words] = {
         "--output": ["picture"],
     },
     ("train",): {"--images": ["photos"], "--output_dir": ["out"]},
+    ("report",): {"run_folder": ["run"], "--output": ["page.html"]},
 }
 # Calls in which an argument has a meaning, where it has none in the one above
 INSTEAD: dict[tuple[str, str], Words] = {
@@ -84,6 +85,9 @@ BY_NAME: dict[tuple[str, str], list[str]] = {
     ("evaluate", "name"): FREE,
     ("evaluate", "note"): [],  # empty by default
     ("evaluate", "names"): ["", "nothing"],
+    ("evaluate", "html"): ["", "page", "note.txt/below.html"],
+    ("report", "run_folder"): ["", "nowhere", "note.txt", "empty"],
+    ("report", "output"): ["", "empty", "note.txt/below"],
     ("convert", "checkpoint"): [*FILE, "photos/a.png"],
     ("table", "table"): [*FILE, "tables/99", "photos/a.png"],
     ("table", "images"): ["", "nowhere", "note.txt"],
