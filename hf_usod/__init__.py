@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .adapters import UsodAdapterConfig
     from .assets import checkpoint_names, checkpoint_path
     from .errors import UsodError
+    from .inference import detect
     from .models.configuration_usod import UsodSceConfig, UsodSdConfig, backbone_preset
     from .models.image_processing_usod import UsodImageProcessor
     from .models.modeling_usod import SaliencyOutput
@@ -38,6 +39,7 @@ _HOMES = {
     "backbone_preset": "models.configuration_usod",
     "checkpoint_names": "assets",
     "checkpoint_path": "assets",
+    "detect": "inference",
 }
 _ROOMS = {
     *("adapters", "conversion", "data", "evaluation", "hub", "inference", "labels", "loading", "models", "objectives"),
@@ -57,6 +59,7 @@ __all__ = [
     "backbone_preset",
     "checkpoint_names",
     "checkpoint_path",
+    "detect",
 ]
 
 

@@ -37,6 +37,12 @@ def unit_interval(text: str) -> float:
     return number
 
 
+def percentage(text: str) -> int:
+    if not 1 <= (number := int(text)) <= 100:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 100, got {text}")
+    return number
+
+
 def without_loading_bars() -> None:
     """Weights are loaded in an instant: a bar of a command is that of its work. For the whole process."""
     from transformers.utils import logging

@@ -1,25 +1,54 @@
-"""`hf-usod predict`: the salient objects of photos, as PNGs, and of clips, as MP4s or WebMs."""
+"""`hf-usod predict`: the salient objects of photos, as pictures, and of clips, as MP4s or WebMs."""
 
 import argparse
+import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
-from ..constants import AUX_KINDS, OUTPUT_KINDS
+from ..constants import ALPHAS, AUX_KINDS, FORMATS, OUTPUT_KINDS
 from ..errors import CommandError
-from .common import model_options, positive, unit_interval, without_loading_bars
+from .common import model_options, not_negative, percentage, positive, unit_interval, without_loading_bars
+from .outputs import check_file
+
+if TYPE_CHECKING:
+    from ..inference import Encoding, Rendering, Report
+    from ..inference.predict import Detects
+    from ..inference.report import Tell
+
+PIPE = "-"  # standard input or output
+EPILOG = """
+examples:
+  hf-usod predict photos --output out --save cutout --format webp --crop 5
+  hf-usod predict clip.mp4 --output out --save cutout --background transparent
+  curl -s https://example.org/a.jpg | hf-usod predict - --output - --save cutout > a.png
+
+exit status: 0 all went well, 1 something failed (it says what), 2 wrong arguments, 130 stopped by Ctrl-C
+"""
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
-        "predict", parents=[model_options()], help="find the salient objects of photos and clips"
+        "predict",
+        parents=[model_options()],
+        help="find the salient objects of photos and clips",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="photos, folders of photos, clips (mp4, mov, mkv, webm, avi, mts, wmv …), or quoted glob patterns",
+        help="photos, folders of photos, clips (mp4, mov, mkv, webm, avi, mts, wmv …), or quoted glob patterns; "
+        "- for a photo from standard input",
     )
     parser.add_argument(
-        "--output", required=True, metavar="DIR", help="folder for the results; keeps the folder structure"
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="folder for the results; keeps the folder structure; - for standard output",
     )
     parser.add_argument(
         "--save",
@@ -47,17 +76,26 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="behind cutouts: a color, a picture's file, or transparent, for which clips become WebM "
         "(default: transparent; green in clips)",
     )
+    parser.add_argument("--alpha", choices=ALPHAS, default="soft", help="the opacity of cutouts (default: %(default)s)")
+    parser.add_argument(
+        "--crop",
+        type=not_negative,
+        metavar="PERCENT",
+        help="cut the results of photos to the object and this much of its longer side around it",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="png", help="of photos' results (default: %(default)s)")
+    parser.add_argument("--quality", type=percentage, help="of webp and jpg, 1 to 100 (default: 90)")
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="a line for each photo and clip: its outputs, size and seconds, or its error; - for standard output",
+    )
     parser.add_argument("--batch_size", type=positive, default=4, help="images at a time (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    from ..data.video import is_video_file
-    from ..inference import AuxMaps, Rendering, predict
-    from ..loading import load_pipeline
-    from ..models.reading_usod import lift_limits
-
+def _check(args: argparse.Namespace) -> None:
     if args.aux and args.task:
         raise CommandError(
             "--task video computes the maps of frames; leave out --aux, or --task to use those in --aux."
@@ -66,25 +104,91 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(
             "--aux_kind says what the maps in --aux are; --task video and clips have flow. Leave it out."
         )
+    if PIPE in args.inputs and args.output != PIPE:
+        raise CommandError("A photo from standard input has no name; write it to standard output, with --output -.")
+    if args.output == PIPE and (len(args.inputs) > 1 or len(args.save) > 1):
+        raise CommandError("--output -: takes one picture. Give one photo and one kind, or a folder for --output.")
+    if args.output == PIPE and (args.aux or args.task or args.temporal or args.json):
+        raise CommandError("--output -: is for one photo alone; leave out --aux, --task, --temporal and --json.")
+    if args.json and args.json != PIPE:
+        check_file(Path(args.json), "--json")
+
+
+def run(args: argparse.Namespace) -> int:
+    _check(args)
+    from ..inference import Encoding, Rendering
+    from ..loading import load_pipeline
+    from ..models.reading_usod import lift_limits
+
     lift_limits()
     without_loading_bars()
-    rendering = Rendering(tuple(args.save), args.threshold, args.background, args.temporal)
+    crop = None if args.crop is None else args.crop / 100
+    rendering = Rendering(tuple(args.save), args.threshold, args.background, args.temporal, args.alpha, crop)
+    encoding = Encoding(args.format, args.quality)
     detect = load_pipeline(args.model, args.adapter, device=args.device)
+    if args.output == PIPE:
+        return _to_standard_output(detect, args.inputs[0], rendering, encoding)
+    with _records(args.json) as tell:
+        report = _predict(args, detect, rendering, encoding, tell)
+    return _tell(report, args.output, sys.stderr if args.json == PIPE else sys.stdout)
+
+
+def _to_standard_output(detect: "Detects", source: str, rendering: "Rendering", encoding: "Encoding") -> int:
+    from ..inference.predict import predict_bytes
+
+    if sys.stdout.isatty():
+        raise CommandError("--output -: standard output is a terminal. Send it to a file, with > FILE.")
     try:
-        report = predict(
+        data = sys.stdin.buffer.read() if source == PIPE else Path(source).read_bytes()
+        picture = predict_bytes(detect, data, rendering, encoding)
+    except ValueError as error:
+        raise CommandError(f"{'standard input' if source == PIPE else source}: {error}") from error
+    sys.stdout.buffer.write(picture)
+    return 0
+
+
+@contextmanager
+def _records(target: str | None) -> "Iterator[Tell]":
+    """What writes a line of JSON for a record, at once, to a file or standard output."""
+    if target is None:
+        yield lambda record: None
+        return
+    file = sys.stdout if target == PIPE else open(target, "w", encoding="utf-8")  # noqa: SIM115 (closed below)
+    try:
+        yield lambda record: print(json.dumps(record.entry(), ensure_ascii=False), file=file, flush=True)
+    finally:
+        if file is not sys.stdout:
+            file.close()
+
+
+def _predict(
+    args: argparse.Namespace, detect: "Detects", rendering: "Rendering", encoding: "Encoding", tell: "Tell"
+) -> "Report":
+    from ..inference import AuxMaps, predict
+
+    try:
+        return predict(
             detect,
             args.inputs,
             args.output,
             rendering,
             aux=AuxMaps(args.aux, flow=args.task == "video", kind=args.aux_kind),
             batch_size=args.batch_size,
+            encoding=encoding,
             overwrite=args.overwrite,
+            tell=tell,
         )
     except (FileNotFoundError, ValueError) as error:
         raise CommandError(str(error)) from error
-    print(f"{report} done, in {args.output}.")
+
+
+def _tell(report: "Report", output: str, out: TextIO) -> int:
+    """Says what became of the photos and clips; returns the exit status."""
+    from ..data.video import is_video_file
+
+    print(f"{report} done, in {output}.", file=out)
     if report.kept:
-        print(f"{len(report.kept)} outputs existed and were kept; --overwrite replaces them.")
+        print(f"{len(report.kept)} outputs existed and were kept; --overwrite replaces them.", file=out)
     for line in [*report.notes, *report.failed.values()]:
         print(line, file=sys.stderr)
     if report.failed:

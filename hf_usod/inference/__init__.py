@@ -1,16 +1,22 @@
 """From files to files: the main job."""
 
 from ..errors import ClipError
-from .predict import AuxMaps, Report, predict
+from .encoding import Encoding
+from .predict import AuxMaps, predict
 from .rendering import Rendering
+from .report import Record, Report
+from .single import detect
 from .video import ClipReport, predict_clip
 
 __all__ = [
     "AuxMaps",
     "ClipError",
     "ClipReport",
+    "Encoding",
+    "Record",
     "Rendering",
     "Report",
+    "detect",
     "predict",
     "predict_clip",
 ]

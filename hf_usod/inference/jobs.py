@@ -104,14 +104,18 @@ def check_untouched(jobs: Iterable[Job], files: Iterable[Path], what: str = "an 
 
 
 def plan_jobs(
-    inputs: Iterable[str | Path], output: str | Path, kinds: Sequence[str], transparent: Collection[str] = ()
+    inputs: Iterable[str | Path],
+    output: str | Path,
+    kinds: Sequence[str],
+    transparent: Collection[str] = (),
+    suffix: str = ".png",
 ) -> Plan:
     """All jobs of a prediction, of files, folder trees and glob patterns.
 
     Folders are searched for images (see `walk`), but for the output folder inside them; not for clips, which take long.
     A file that is named is taken whatever its name. One kind of output is named `<stem>.png`, several
-    `<stem>_<kind>.png`, in the folder structure of the inputs; those of clips end in `.mp4`, or in `.webm` if their
-    kind is in `transparent`.
+    `<stem>_<kind>.png`, in the folder structure of the inputs, or with another `suffix`; those of clips end in `.mp4`,
+    or in `.webm` if their kind is in `transparent`.
 
     Raises:
         FileNotFoundError: for an input that does not exist, or folders without any image.
@@ -122,12 +126,12 @@ def plan_jobs(
     output = Path(os.path.abspath(output))
     _check_folder(output)
     sources, notes = _find_sources(list(inputs), output)
-    suffixes = {kind: "" if len(kinds) == 1 else f"_{kind}" for kind in kinds}
+    names = {kind: "" if len(kinds) == 1 else f"_{kind}" for kind in kinds}
     jobs = []
     for (source, relative), name in zip(sources, output_names([relative for _, relative in sources]), strict=True):
         is_clip = is_video_file(source)
-        ends = {kind: (".webm" if kind in transparent else ".mp4") if is_clip else ".png" for kind in kinds}
-        outputs = {kind: output / f"{name}{suffix}{ends[kind]}" for kind, suffix in suffixes.items()}
+        ends = {kind: (".webm" if kind in transparent else ".mp4") if is_clip else suffix for kind in kinds}
+        outputs = {kind: output / f"{name}{named}{ends[kind]}" for kind, named in names.items()}
         if too_long := next((path for path in outputs.values() if len(os.fsencode(path.name)) > _LONGEST_NAME), None):
             raise DataError(
                 f"{source}: its name is too long for {too_long.name[:20]}…{too_long.name[-20:]}. Shorten it."

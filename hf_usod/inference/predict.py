@@ -1,5 +1,8 @@
 """Salient objects of many photos and clips, from files to files."""
 
+import io
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,12 +23,14 @@ from ..files import is_disk_full, write_aside
 from ..models.image_processing_usod import check_aux, read_aux
 from ..models.reading_usod import read_photo
 from .agreement import Detected, agreed
+from .encoding import Encoding, made_of
 from .jobs import Job, check_untouched, plan_jobs
 from .maps import Maps
-from .origin import made_of, png_options
-from .rendering import Rendering
+from .rendering import TRANSPARENT, Rendering
+from .report import Record, Report, Tell
 from .video import predict_clip
 
+OPENED = 1000  # results of an earlier run at most, which takes some tenths of a second
 # Where the auxiliary map of an image comes from; None for an image that has none.
 AuxReader = Callable[[Path], Image.Image | None]
 
@@ -52,21 +57,6 @@ class AuxMaps:
     folder: str | Path | None = None
     flow: bool = False
     kind: str | None = None
-
-
-@dataclass
-class Report:
-    """What became of the images of a prediction."""
-
-    done: int = 0  # images with at least one file written
-    clips: int = 0  # clips that were done to their end
-    kept: list[Path] = field(default_factory=list)  # outputs that existed and were left as they are
-    failed: dict[Path, str] = field(default_factory=dict)  # what could not be read or written (to its end), and why
-    notes: list[str] = field(default_factory=list)  # what else should be known
-
-    def __str__(self) -> str:
-        counts = [f"{count} {name}" for count, name in ((self.done, "photos"), (self.clips, "clips")) if count]
-        return " and ".join(counts) or "no photos"
 
 
 def find_maps(model: PreTrainedModel, folder: str | Path, jobs: Sequence[Job]) -> dict[Path, Path]:
@@ -106,16 +96,17 @@ def _aux_reader(model: PreTrainedModel, aux: AuxMaps, jobs: Sequence[Job], repor
 
 
 def _to_do(jobs: Iterable[Job], overwrite: bool, report: Report) -> list[Job]:
-    """The jobs without the outputs that exist already; those are noted as kept."""
+    """The jobs without the outputs that exist already; those are noted as kept. The first of them are opened, to see
+    whether they are of other photos."""
     remaining = []
     for job in jobs:
         kept = [] if overwrite else [path for path in job.outputs.values() if path.exists()]
-        report.kept += kept
         report.notes += [
             f"{path}: was made of {name}, not of {job.source.name}, and is kept; --overwrite replaces it."
-            for path in kept
+            for path in kept[: max(0, OPENED - len(report.kept))]
             if (name := made_of(path)) not in (None, job.source.name)
         ]
+        report.kept += kept
         if missing := {kind: path for kind, path in job.outputs.items() if path not in kept}:
             remaining.append(replace(job, outputs=missing))
     return remaining
@@ -138,10 +129,12 @@ def predict(
     *,
     aux: AuxMaps = AuxMaps(),
     batch_size: int = 4,
+    encoding: Encoding = Encoding(),  # noqa: B008
     overwrite: bool = False,
     progress: bool = True,
+    tell: Tell = lambda record: None,
 ) -> Report:
-    """Writes the salient objects of photos as PNGs, and of clips as MP4s, at their own size and orientation.
+    """Writes the salient objects of photos as pictures, and of clips as MP4s, at their own size and orientation.
 
     What cannot be read or written is reported and does not stop the others.
 
@@ -152,7 +145,9 @@ def predict(
         rendering: what is made. One kind gives `<stem>.png`, several give `<stem>_<kind>.png`.
         aux: for a model that takes them, the photos' auxiliary maps.
         batch_size: images that go through the model at a time.
+        encoding: the files of photos.
         overwrite: whether to replace outputs that exist; otherwise they are kept and reported.
+        tell: is called with what became of each photo and clip that was not done before, as soon as it is known.
 
     Raises:
         FileNotFoundError: for an input that does not exist, or if `aux` holds no map of any photo.
@@ -161,7 +156,8 @@ def predict(
         ModuleNotFoundError: for clips, without PyAV; for optical flow, without OpenCV.
         KeyboardInterrupt: saying what is done and kept.
     """
-    plan, report = plan_jobs(inputs, output, rendering.kinds, rendering.transparent), Report()
+    encoding.check(rendering.kinds, rendering.background not in (None, TRANSPARENT))
+    plan, report = plan_jobs(inputs, output, rendering.kinds, rendering.transparent, encoding.suffix), Report()
     jobs = _to_do(plan.jobs, overwrite, report)
     read_map = _aux_reader(detect.model, aux, plan.jobs, report)
     photos = [job for job in jobs if not job.is_clip]
@@ -170,10 +166,10 @@ def predict(
     try:
         kind = "flow" if aux.flow and read_map and detect.model.config.modality_informed else aux.kind
         maps = Maps(detect, batch_size, **({"aux_kind": kind} if kind else {}))
-        _predict_photos(_Photos(maps, rendering, read_map), photos, progress, report)
+        _predict_photos(_Photos(maps, rendering, encoding, read_map), photos, progress, report, tell)
         for job in jobs:
             if job.is_clip:
-                _predict_clip(detect, job, rendering, batch_size, progress, report)
+                tell(_predict_clip(detect, job, rendering, batch_size, progress, report))
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(
             f"stopped. {str(report).capitalize()} done and kept in {output}; the same command goes on."
@@ -191,34 +187,63 @@ def predict(
     return report
 
 
+def predict_bytes(detect: Detects, photo: bytes, rendering: Rendering, encoding: Encoding = Encoding()) -> bytes:  # noqa: B008
+    """One picture of a photo, from the bytes of a file to those of another; `rendering` is of one kind.
+
+    Raises:
+        ValueError: if it is no photo that can be read, the model has no map for it, or the format no transparency.
+    """
+    (kind,) = rendering.kinds
+    encoding.check(rendering.kinds, rendering.background not in (None, TRANSPARENT))
+    image = read_photo(photo)
+    (saliency,) = Maps(detect, 1).of([image], ["the photo"])
+    if isinstance(saliency, UsodError):
+        raise saliency
+    picture = rendering.picture(kind, *rendering.cropped(image, saliency))
+    data = io.BytesIO()
+    picture.save(data, **encoding.options(image, "", shows_photo=picture.mode != "L"))
+    return data.getvalue()
+
+
 @dataclass(frozen=True)
 class _Photos:
     """What photos go through."""
 
     maps: Maps
     rendering: Rendering
+    encoding: Encoding
     read_map: AuxReader | None
+    seconds: dict[Path, float] = field(default_factory=lambda: defaultdict(float))  # of work on each
 
     def read(self, job: Job) -> tuple[Image.Image, Image.Image | None]:
+        start = time.perf_counter()
         photo, aux = read_photo(job.source), self.read_map(job.source) if self.read_map else None
         if aux is not None:
             check_aux(photo.size, aux.size, job.source)
+        self.seconds[job.source] += time.perf_counter() - start
         return photo, aux
 
     def run(self, jobs: list[Job], pairs: list) -> Iterator[tuple[Image.Image, Tensor] | UsodError]:
+        start = time.perf_counter()
         inputs = [{"image": photo, "aux": aux} if self.read_map else photo for photo, aux in pairs]
-        maps = self.maps.of(inputs, [str(job.source) for job in jobs])
+        maps = list(self.maps.of(inputs, [str(job.source) for job in jobs]))
+        for job in jobs:
+            self.seconds[job.source] += (time.perf_counter() - start) / len(jobs)
         for (photo, _), saliency in zip(pairs, maps, strict=True):
             yield saliency if isinstance(saliency, UsodError) else (photo, saliency)
 
-    def write(self, job: Job, result: tuple[Image.Image, Tensor]) -> None:
+    def write(self, job: Job, result: tuple[Image.Image, Tensor]) -> Record:
+        start = time.perf_counter()
+        shown = self.rendering.cropped(*result)
         for kind, path in job.outputs.items():
-            picture = self.rendering.picture(kind, *result)
-            options = png_options(result[0], job.source, shows_photo=picture.mode != "L")
+            picture = self.rendering.picture(kind, *shown)
+            options = self.encoding.options(result[0], job.source.name, shows_photo=picture.mode != "L")
             write_aside(path, partial(picture.save, **options))
+        seconds = self.seconds.pop(job.source) + time.perf_counter() - start
+        return Record(job.source, job.outputs, result[0].size, seconds)
 
 
-def _predict_photos(photos: _Photos, jobs: Sequence[Job], progress: bool, report: Report) -> None:
+def _predict_photos(photos: _Photos, jobs: Sequence[Job], progress: bool, report: Report, tell: Tell) -> None:
     full: list[Exception] = []
     outcomes = through(
         takewhile(lambda _: not full, jobs),
@@ -232,13 +257,16 @@ def _predict_photos(photos: _Photos, jobs: Sequence[Job], progress: bool, report
     for outcome in tqdm(outcomes, total=len(jobs), unit="photo", disable=not (progress and jobs)):
         source = outcome.item.source
         if not isinstance(outcome, Failed):
-            report.done += bool(outcome.item.outputs)
+            if outcome.item.outputs:
+                report.done += 1
+                tell(outcome.result)
         elif is_disk_full(outcome.error):
             full.append(outcome.error)
-        elif outcome.writing:
-            report.failed[source] = f"{source}: its output cannot be written ({outcome.error})"
         else:
-            report.failed[source] = str(outcome.error)
+            cause = f"{source}: its output cannot be written ({outcome.error})" if outcome.writing else outcome.error
+            report.failed[source] = str(cause)
+            photos.seconds.pop(source, None)
+            tell(Record(source, error=str(cause)))
     report.notes += photos.maps.notes
     if full:
         raise full[0]
@@ -251,17 +279,20 @@ def _agreed_by_folder(frames: Iterable[Detected]) -> Iterator[Detected]:
 
 def _predict_clip(
     detect: Detects, job: Job, rendering: Rendering, batch_size: int, progress: bool, report: Report
-) -> None:
+) -> Record:
+    start = time.perf_counter()
     try:
         clip = predict_clip(detect, job.source, job.outputs, rendering, batch_size=batch_size, progress=progress)
     except (UsodError, OSError) as error:
         if is_disk_full(error):
             raise
         report.failed[job.source] = str(error)
-        return
+        return Record(job.source, error=str(error))
     report.notes += clip.notes
-    if clip.problem:
-        files = ", ".join(map(str, clip.files.values()))
-        report.failed[job.source] = f"{clip.problem} The {clip.frames} frames before are in {files}."
-    else:
+    seconds = time.perf_counter() - start
+    if not clip.problem:
         report.clips += 1
+        return Record(job.source, job.outputs, seconds=seconds)
+    files = ", ".join(map(str, clip.files.values()))
+    report.failed[job.source] = f"{clip.problem} The {clip.frames} frames before are in {files}."
+    return Record(job.source, dict(clip.files), seconds=seconds, error=clip.problem)

@@ -85,6 +85,9 @@ class Rendering:
             and for `GREEN` in clips, which only WebM can show transparent.
         temporal: whether the maps of a clip's frames, and of the photos of each folder, are to agree along the optical
             flow; see `agree`.
+        alpha: the opacity of cutouts: `"soft"`, the saliency, or `"hard"`, the mask.
+        crop: pictures of photos show no more than the object and this much around it, as a share of its longer side;
+            None for all of the photo.
 
     Raises:
         DataError: if `background` is neither.
@@ -94,6 +97,8 @@ class Rendering:
     threshold: float = 0.5
     background: str | None = None
     temporal: bool = False
+    alpha: str = "soft"
+    crop: float | None = None
 
     def __post_init__(self):
         if self.background not in (None, TRANSPARENT):
@@ -103,6 +108,20 @@ class Rendering:
     def transparent(self) -> tuple[str, ...]:
         """The kinds of pictures that have transparency in clips as well."""
         return ("cutout",) if self.background == TRANSPARENT else ()
+
+    def cropped(self, photo: Image.Image, saliency: torch.Tensor) -> tuple[Image.Image, torch.Tensor]:
+        """The part of a photo and its map `(H, W)` that pictures show: all of it where nothing is above the
+        threshold."""
+        if self.crop is None:
+            return photo, saliency
+        rows, columns = ((saliency > self.threshold).any(dim=dim).nonzero() for dim in (1, 0))
+        if not len(rows):
+            return photo, saliency
+        (top, bottom), (left, right) = ((int(place[0]), int(place[-1]) + 1) for place in (rows, columns))
+        margin = round(self.crop * max(bottom - top, right - left))
+        left, top = max(0, left - margin), max(0, top - margin)
+        right, bottom = min(photo.width, right + margin), min(photo.height, bottom + margin)
+        return photo.crop((left, top, right, bottom)), saliency[top:bottom, left:right]
 
     def picture(self, kind: str, photo: Image.Image, saliency: torch.Tensor, opaque: bool = False) -> Image.Image:
         """One of `OUTPUT_KINDS`.
@@ -116,6 +135,8 @@ class Rendering:
             return overlay(to_rgb(photo), levels(saliency))
         if kind == "side_by_side":
             return side_by_side(to_rgb(photo), levels(saliency))
+        if kind == "cutout" and self.alpha == "hard":
+            saliency = (saliency > self.threshold).float()
         picture = render_outputs(photo, saliency, self.threshold, [kind])[kind]
         background = self.background or (GREEN if opaque else None)
         if kind != "cutout" or background in (None, TRANSPARENT):

@@ -1,0 +1,80 @@
+"""One picture in, one picture out: the shortest way in Python."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..constants import OUTPUT_KINDS
+from ..errors import DataError
+from ..loading import load_pipeline
+from ..models.pipeline_usod import SalientObjectDetectionPipeline
+from ..models.reading_usod import read_photo
+from .maps import Maps
+from .rendering import Rendering
+
+
+@lru_cache(maxsize=2)
+def _detector(model: str | None, adapter: str | None, device: str | None) -> SalientObjectDetectionPipeline:
+    return load_pipeline(model, adapter, device=device)
+
+
+def detect(
+    image: Any,
+    output: str = "saliency",
+    *,
+    aux: Any = None,
+    model: str | None = None,
+    adapter: str | None = None,
+    device: str | None = None,
+    **rendering: Any,
+) -> Any:
+    """The salient objects of one image. Models stay loaded; of many images, `predict` and the pipeline are faster.
+
+    Args:
+        image: a PIL image, array, tensor, path, URL, or the bytes of a file; see `UsodImageProcessor`.
+        output: `"saliency"` (the map), `"mask"`, `"cutout"`, `"overlay"` or `"side_by_side"`.
+        aux: its depth, thermal or flow map, for a detector that takes one.
+        model, adapter: embedded names, folders or Hub ids; see `load`.
+        device: None for the fastest there is.
+        rendering: `threshold`, `background`, `alpha` and `crop`, see `Rendering`.
+
+    Returns:
+        What was given: of an array an array, `(H, W)` float32 in [0, 1] for a map, bool for a mask, else uint8
+        `(H, W, C)`; of a tensor a tensor, of the same types, `(H, W)` or `(C, H, W)`; of all else a PIL image.
+
+    Raises:
+        LoadingError: if the model cannot be loaded.
+        DataError: if the model has no map for it; for another output.
+        ValueError, FileNotFoundError: if the image cannot be read.
+    """
+    if output not in OUTPUT_KINDS:
+        raise DataError(f"output {output!r}: choose from {', '.join(OUTPUT_KINDS)}.")
+    shown = Rendering((output,), **rendering)
+    photo = read_photo(image)
+    given = photo if aux is None else {"image": photo, "aux": aux}
+    (saliency,) = Maps(_detector(model, adapter, device), 1).of([given], ["the image"])
+    if isinstance(saliency, DataError):
+        raise saliency
+    photo, saliency = shown.cropped(photo, saliency)
+    if output == "saliency" and isinstance(image, (np.ndarray, torch.Tensor)):
+        values = saliency
+    else:
+        picture = shown.picture(output, photo, saliency)
+        if not isinstance(image, (np.ndarray, torch.Tensor)):
+            return picture
+        values = _values(picture, output)
+    return values if isinstance(image, torch.Tensor) else _last(values).numpy()
+
+
+def _values(picture: Image.Image, output: str) -> torch.Tensor:
+    """A picture as `(H, W)` bool, if it is a mask, or `(C, H, W)` uint8."""
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels > 127 if output == "mask" else pixels.permute(2, 0, 1)
+
+
+def _last(values: torch.Tensor) -> torch.Tensor:
+    """With the channels last, if there are any."""
+    return values if values.ndim == 2 else values.permute(1, 2, 0)

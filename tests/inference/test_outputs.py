@@ -1,0 +1,164 @@
+"""What can be asked of the pictures that `hf-usod predict` writes: format, crop, opacity, lines of JSON, pipes."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image, ImageDraw
+
+from hf_usod import UsodImageProcessor, UsodSceConfig, UsodSceModel
+from hf_usod.cli import main
+from hf_usod.inference import Rendering, encoding
+from hf_usod.inference import predict as predict_room
+
+
+@pytest.fixture(scope="module")
+def model(tiny_backbone, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone(), decoder_channels=8)).save_pretrained(folder)
+    UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two JPEGs, one of them with EXIF data, orientation and resolution, in `in`."""
+    (tmp_path / "in").mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    exif[ExifTags.Base.Orientation] = 6
+    for name, options in (("a", {"exif": exif, "dpi": (300, 300)}), ("b", {})):
+        image = Image.new("RGB", (60, 40), (30, 40, 50))
+        ImageDraw.Draw(image).ellipse([15, 10, 40, 30], fill=(220, 200, 180))
+        image.save(tmp_path / "in" / f"{name}.jpg", quality=95, **options)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def predict(model, photos, tmp_path):
+    def run(*options, inputs=None, output=None):
+        words = ["predict", inputs or photos, "--output", output or tmp_path / "out", "--model", model, *options]
+        return main(list(map(str, [*words, "--device", "cpu"])))
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["webp", "jpg"])
+def test_formats_keep_what_png_keeps(predict, tmp_path, kind):
+    assert predict("--save", "cutout", "mask", "--format", kind, "--background", "white", "--quality", "80") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"{name}_{what}.{kind}" for name in "ab" for what in ("cutout", "mask")
+    ]
+    with Image.open(tmp_path / "out" / f"a_cutout.{kind}") as picture:
+        assert picture.format == {"jpg": "JPEG", "webp": "WEBP"}[kind] and picture.size == (40, 60)  # upright
+        exif = picture.getexif()
+        assert exif[ExifTags.Base.Make] == "Maker" and ExifTags.Base.Orientation not in exif
+        if kind == "jpg":
+            assert picture.info["dpi"] == (300, 300)
+
+
+def test_quality_decides_on_the_size_and_100_is_lossless_in_webp(predict, photos, tmp_path):
+    sizes = {}
+    for quality in (20, 95, 100):
+        assert (
+            predict("--save", "side_by_side", "--format", "webp", "--quality", quality, output=tmp_path / f"{quality}")
+            == 0
+        )
+        sizes[quality] = (tmp_path / f"{quality}" / "b.webp").stat().st_size
+    assert sizes[20] < sizes[95]
+    shown = np.asarray(Image.open(tmp_path / "100" / "b.webp"))[:, :60]
+    assert (shown == np.asarray(Image.open(photos / "b.jpg"))).all()
+
+
+def test_transparency_survives_in_webp(predict, tmp_path):
+    assert predict("--save", "cutout", "--format", "webp") == 0
+    with Image.open(tmp_path / "out" / "b.webp") as picture:
+        assert picture.mode == "RGBA" and picture.getextrema()[3][0] < 255
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--save", "cutout", "--format", "jpg"], "jpg has no transparency; give cutouts a background"),
+        (["--quality", "80"], "PNGs keep every pixel"),
+        (["--json", "{tmp}"], "is a folder; a file is expected"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(predict, tmp_path, options, message, capsys):
+    assert predict(*(option.format(tmp=tmp_path) for option in options)) == 1
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_crop_is_the_object_and_its_margin():
+    photo = Image.fromarray(np.arange(30 * 40 * 3, dtype=np.uint32).astype(np.uint8).reshape(30, 40, 3))
+    saliency = torch.zeros(30, 40)
+    saliency[10:20, 15:35] = 0.9
+    saliency[2, 2] = 0.4  # below the threshold
+    cropped, part = Rendering(crop=0.1).cropped(photo, saliency)
+    assert cropped.size == (24, 14) and torch.equal(part, saliency[8:22, 13:37])
+    assert (np.asarray(cropped) == np.asarray(photo)[8:22, 13:37]).all()
+    assert Rendering(crop=1).cropped(photo, saliency)[0].size == (40, 30)  # never beyond the photo
+    assert Rendering(crop=0).cropped(photo, torch.zeros(30, 40))[0] is photo
+    assert Rendering().cropped(photo, saliency) == (photo, saliency)
+
+
+def test_crops_of_all_kinds_are_alike(predict, tmp_path):
+    assert predict("--save", "saliency", "cutout", "--crop", "0", "--threshold", "0.5") == 0
+    sizes = {path.name: Image.open(path).size for path in (tmp_path / "out").iterdir()}
+    assert sizes["b_saliency.png"] == sizes["b_cutout.png"]
+
+
+def test_lines_of_json(predict, photos, tmp_path, capsys):
+    (photos / "c.jpg").write_bytes(b"no photo")
+    lines = tmp_path / "lines.jsonl"
+    assert predict("--save", "mask", "--json", lines) == 1
+    records = {entry["input"]: entry for entry in map(json.loads, lines.read_text().splitlines())}
+    assert records.keys() == {str(photos / name) for name in ("a.jpg", "b.jpg", "c.jpg")}
+    one = records[str(photos / "a.jpg")]
+    assert one["outputs"] == {"mask": str(tmp_path / "out" / "a.png")} and one["size"] == [40, 60]
+    assert 0 < one["seconds"] < 60
+    failed = records[str(photos / "c.jpg")]
+    assert "c.jpg" in failed["error"] and failed["outputs"] == {} and "seconds" not in failed
+    capsys.readouterr()
+    assert predict("--save", "mask", "--json", "-", "--overwrite") == 1
+    out = capsys.readouterr()
+    assert len([json.loads(line) for line in out.out.splitlines()]) == 3 and "2 photos done" in out.err
+
+
+def test_a_second_run_opens_no_more_than_the_first_of_its_results(predict, tmp_path, monkeypatch, capsys):
+    assert predict("--save", "mask", "saliency") == 0
+    opened = []
+    monkeypatch.setattr(predict_room, "made_of", lambda path: opened.append(path) or encoding.made_of(path))
+    monkeypatch.setattr(predict_room, "OPENED", 3)
+    assert predict("--save", "mask", "saliency") == 0
+    assert len(opened) == 3 and "4 outputs existed and were kept" in capsys.readouterr().out
+
+
+def test_from_standard_input_to_standard_output(model, photos, predict, tmp_path):
+    assert predict("--save", "cutout") == 0
+    command = [sys.executable, "-m", "hf_usod", "predict", "-", "--output", "-", "--save", "cutout", "--device", "cpu"]
+    data = (photos / "a.jpg").read_bytes()
+    done = subprocess.run([*command, "--model", model], input=data, capture_output=True, check=True)
+    with Image.open(io.BytesIO(done.stdout)) as piped, Image.open(tmp_path / "out" / "a.png") as written:
+        assert piped.mode == "RGBA" and (np.asarray(piped) == np.asarray(written)).all()
+    broken = subprocess.run([*command, "--model", model], input=data[:200], capture_output=True)
+    assert broken.returncode == 1 and broken.stdout == b"" and len(broken.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("- --output out", "has no name; write it to standard output"),
+        ("a.jpg b.jpg --output -", "takes one picture"),
+        ("a.jpg --output - --save mask cutout", "takes one picture"),
+        ("a.jpg --output - --json -", "is for one photo alone"),
+    ],
+)
+def test_what_does_not_go_through_a_pipe(words, message, capsys):
+    assert main(["predict", *words.split()]) == 1
+    assert message in capsys.readouterr().err

@@ -1,0 +1,71 @@
+"""`hf_usod.detect`: what is given comes back, and it is what the pipeline makes."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+import hf_usod
+from hf_usod import UsodError, UsodImageProcessor, UsodSceConfig, UsodSceModel
+from hf_usod.loading import load_pipeline
+
+
+@pytest.fixture(scope="module")
+def model(tiny_backbone, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone(), decoder_channels=8)).save_pretrained(folder)
+    UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    image = Image.new("RGB", (40, 30), (30, 40, 50))
+    ImageDraw.Draw(image).ellipse([10, 8, 30, 22], fill=(220, 200, 180))
+    return image
+
+
+@pytest.fixture(scope="module")
+def expected(model, photo):
+    return load_pipeline(model, device="cpu")(photo)
+
+
+def test_of_a_picture_a_picture(model, photo, expected, tmp_path):
+    photo.save(tmp_path / "photo.png")
+    for image in (photo, tmp_path / "photo.png", (tmp_path / "photo.png").read_bytes()):
+        for kind in ("saliency", "mask", "cutout"):
+            assert hf_usod.detect(image, kind, model=model, device="cpu") == expected[kind]
+
+
+def test_of_an_array_an_array_and_of_a_tensor_a_tensor(model, photo, expected):
+    array = np.asarray(photo)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    saliency = hf_usod.detect(array, model=model, device="cpu")
+    assert saliency.dtype == np.float32 and (saliency == expected["predicted_saliency"].numpy()).all()
+    assert torch.equal(hf_usod.detect(tensor, model=model, device="cpu"), expected["predicted_saliency"])
+    mask = hf_usod.detect(array, "mask", model=model, device="cpu")
+    assert mask.dtype == bool and (mask == (np.asarray(expected["mask"]) > 0)).all()
+    cutout = hf_usod.detect(array, "cutout", model=model, device="cpu")
+    assert (cutout == np.asarray(expected["cutout"])).all() and cutout.shape == (30, 40, 4)
+    assert torch.equal(
+        hf_usod.detect(tensor, "cutout", model=model, device="cpu"), torch.from_numpy(cutout).permute(2, 0, 1)
+    )
+
+
+def test_renderings(model, photo, expected):
+    threshold = float(np.median(expected["predicted_saliency"]))
+    hard = hf_usod.detect(photo, "cutout", model=model, device="cpu", alpha="hard", threshold=threshold)
+    opaque = np.asarray(hard)[..., 3]
+    assert (opaque == np.where(expected["predicted_saliency"].numpy() > threshold, 255, 0)).all() and 0 in opaque
+    white = hf_usod.detect(photo, "cutout", model=model, device="cpu", background="white")
+    assert white.mode == "RGB" and white.size == photo.size
+
+
+def test_mistakes(model, photo):
+    with pytest.raises(UsodError, match="choose from saliency, mask"):
+        hf_usod.detect(photo, "masks", model=model)
+    with pytest.raises(UsodError, match="no folder, and no model of that name"):
+        hf_usod.detect(photo, model="usod-rgb-life")
+    with pytest.raises(FileNotFoundError):
+        hf_usod.detect("nowhere.jpg", model=model)
