@@ -65,6 +65,7 @@ BY_TYPE = {
     "positive": [*NUMBERS, "0", "-1", "1.5"],
     "not_negative": [*NUMBERS, "-1", "1.5"],
     "int": [*NUMBERS, "1.5"],
+    "percentage": [*NUMBERS, "0", "101", "1.5"],
     "unit_interval": [*NUMBERS[:4], "-0.1", "1.1", "inf"],
     "_named_folder": ["", "nothing", "=", "heading=", "heading=nowhere", "heading=note.txt", "heading=empty"],
 }
@@ -76,6 +77,7 @@ FREE = [""]  # any other text will do
 
 BY_NAME: dict[tuple[str, str], list[str]] = {
     ("predict", "inputs"): ["", "nowhere", "empty", "*.nothing"],
+    ("predict", "json"): ["", "empty", "note.txt/below"],
     ("label", "images"): ["", "nowhere", "empty", "*.nothing"],
     ("evaluate", "images"): FOLDER,
     ("evaluate", "masks"): FOLDER,

@@ -1,5 +1,6 @@
 """What can be asked of the pictures that `hf-usod predict` writes: format, crop, opacity, lines of JSON, pipes."""
 
+import importlib
 import io
 import json
 import subprocess
@@ -12,8 +13,8 @@ from PIL import ExifTags, Image, ImageDraw
 
 from hf_usod import UsodImageProcessor, UsodSceConfig, UsodSceModel
 from hf_usod.cli import main
-from hf_usod.inference import Rendering, encoding
-from hf_usod.inference import predict as predict_room
+from hf_usod.inference import Rendering
+from hf_usod.inference.encoding import made_of
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +134,9 @@ def test_lines_of_json(predict, photos, tmp_path, capsys):
 def test_a_second_run_opens_no_more_than_the_first_of_its_results(predict, tmp_path, monkeypatch, capsys):
     assert predict("--save", "mask", "saliency") == 0
     opened = []
-    monkeypatch.setattr(predict_room, "made_of", lambda path: opened.append(path) or encoding.made_of(path))
-    monkeypatch.setattr(predict_room, "OPENED", 3)
+    module = importlib.import_module("hf_usod.inference.predict")
+    monkeypatch.setattr(module, "made_of", lambda path: opened.append(path) or made_of(path))
+    monkeypatch.setattr(module, "OPENED", 3)
     assert predict("--save", "mask", "saliency") == 0
     assert len(opened) == 3 and "4 outputs existed and were kept" in capsys.readouterr().out
 
