@@ -75,13 +75,11 @@ def write_photos(folder: Path, count: int) -> None:
     for number in range(count):
         random = np.random.default_rng(number)
         example = examples[number % len(examples)]
-        height, width = (int(random.integers(200, side + 1)) for side in example.shape[:2])
-        top, left = (
-            int(random.integers(0, whole - part + 1))
-            for whole, part in zip(example.shape, (height, width), strict=False)
-        )
-        part = Image.fromarray(example[top : top + height, left : left + width])
-        part.save(folder / f"{number:05d}.jpg", quality=90)
+        whole = example.shape[:2]
+        height, width = (int(random.integers(200, side + 1)) for side in whole)
+        top, left = int(random.integers(0, whole[0] - height + 1)), int(random.integers(0, whole[1] - width + 1))
+        cut = Image.fromarray(example[top : top + height, left : left + width])
+        cut.save(folder / f"{number:05d}.jpg", quality=90)
 
 
 def soak_predict(args: argparse.Namespace) -> dict[str, Any]:
