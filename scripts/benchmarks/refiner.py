@@ -1,6 +1,6 @@
 """Times the pixel refiner against a plain transcription of its formula, and compares their peak memory.
 
-    python scripts/benchmark_refiner.py
+    python scripts/benchmark.py refiner
 
 The transcription keeps a copy of the image and of every map for each of the 32 neighbors. Each side runs in a process
 of its own, so that its peak memory is its own; the fastest of the repetitions counts.
@@ -8,21 +8,21 @@ of its own, so that its peak memory is its own; the fastest of the repetitions c
 
 import argparse
 import os
-import shlex
 import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from benchmark import alone, peak_memory
 from PIL import Image
 from torch.nn import functional as F
 from torchvision.transforms.functional import pil_to_tensor
 
 from hf_usod.labels import PixelRefiner
 
-PHOTO = Path(__file__).resolve().parents[1] / "space" / "examples" / "chelsea.jpg"
+from .measuring import alone, peak_memory
+
+PHOTO = Path(__file__).resolve().parents[2] / "space" / "examples" / "chelsea.jpg"
 DILATIONS = (1, 2, 4, 8)
 NEIGHBORS = [(y, x) for y in (0, 1, 2) for x in (0, 1, 2) if (y, x) != (1, 1)]
 TOLERANCE = 1e-4
@@ -78,15 +78,15 @@ def measure(side: str, size: int, batch_size: int, threads: int, repeats: int) -
     return Measurement(min(seconds), peak_memory() - before, refined.flatten()[:: size // 8].tolist())
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--batch_size", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=20)
-    options = parser.parse_args()
-    print(f"command: {shlex.join(['python', *sys.argv])}")
-    print(f"{options.threads} threads, torch {torch.__version__}, {options.size} x {options.size}, fp32\n")
+
+
+def run(options: argparse.Namespace) -> int:
+    print(f"{options.size} x {options.size}, fp32\n")
     print(f"{'':24}{'ours':>10}{'plain':>10}{'ratio':>8}")
     difference = 0.0
     for batch_size in options.batch_size:
@@ -103,7 +103,3 @@ def main() -> int:
         print(f"The sides do not compute the same: more than {TOLERANCE:.0e} apart.", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
