@@ -53,12 +53,13 @@ class EpochSampler(Sampler[tuple[int, bool]]):
             yield int(order[position]), bool(flipped[position])
 
 
-class ImageViews(Dataset[torch.Tensor]):
-    """Images as `(3, H, W)` model inputs, indexed by (index, flipped).
+class ImageViews(Dataset[dict[str, torch.Tensor]]):
+    """Images as model inputs, indexed by (index, flipped): `pixel_values` `(3, H, W)`, and the `index` and `flipped`
+    they were made with.
 
     Args:
-        aux: the auxiliary map of each image, or None. If any has one, views are `(6, H, W)`: image, then map in [0, 1],
-            all zeros where there is none.
+        aux: the auxiliary map of each image, or None. If any has one, `pixel_values` are `(6, H, W)`:
+            image, then map in [0, 1], all zeros where there is none.
     """
 
     def __init__(self, paths: Sequence[Path], image_processor: UsodImageProcessor, aux: Sequence[Path | None] = ()):
@@ -69,7 +70,7 @@ class ImageViews(Dataset[torch.Tensor]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, sample: tuple[int, bool]) -> torch.Tensor:
+    def __getitem__(self, sample: tuple[int, bool]) -> dict[str, torch.Tensor]:
         index, flipped = sample
         path = self.paths[index]
         if self.aux and self.aux[index]:
@@ -79,7 +80,8 @@ class ImageViews(Dataset[torch.Tensor]):
             views = self.image_processor(read_image(path), return_tensors="pt")["pixel_values"][0]
             if self.aux:
                 views = torch.cat([views, torch.zeros_like(views)])
-        return views.flip(-1) if flipped else views
+        views = views.flip(-1) if flipped else views
+        return {"pixel_values": views, "index": torch.tensor(index), "flipped": torch.tensor(flipped)}
 
 
 class SampleViews(Dataset[dict[str, torch.Tensor]]):

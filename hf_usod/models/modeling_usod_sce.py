@@ -66,6 +66,7 @@ class UsodSceResizedConv(nn.Conv2d):
             )
             weights.append(_taps_of_resized(source.shape[-1], width, columns[-1]))
         summed = torch.matmul(torch.cat(weights, dim=1), torch.cat(columns, dim=2))  # (B, height, width, C_out)
+        assert self.bias is not None
         return (summed + self.bias.to(summed.dtype)).permute(0, 3, 1, 2)
 
 

@@ -163,6 +163,12 @@ class CueObjectiveArguments(RunArguments):
     btm_radius: int = _help("Radius of its window, in pixels of the quarter-size map.", 5, at_least=1)
     btm_alpha: float = _help("How fast its weights fall with the distance in texture.", 200.0, at_least=0)
     consistency_weight: float = _help("Weight of scale consistency.", 1.0, at_least=0)
+    feature_cache: float | None = _help(
+        "Gigabytes of the disk of output_dir, at most, in which features of the backbone are kept from epoch to epoch; "
+        "0: none. Not given: on a CPU 8, or half of what is free. The result is the same.",
+        None,
+        at_least=0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,6 +25,7 @@ from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sce import UsodSceModel
 from ..objectives import btm_loss, consistency_loss, pcl_sd_loss
 from .arguments import CueExtractorArguments, CueObjectiveArguments, TransferArguments
+from .feature_cache import FeatureCache
 from .frozen import FrozenBackbone
 from .loop import train_stage
 from .photos import join, list_run_samples, readable_samples
@@ -52,6 +53,7 @@ class CueExtractorStage(Stage):
         network: a cue extractor, or one with a task adapter; all that its decoder has to train is trained.
         samples: their auxiliary maps are seen by texture matching alone.
         features: of its backbone.
+        cache: of those of the samples' views, if they are kept.
     """
 
     collapse_advice = (
@@ -66,6 +68,7 @@ class CueExtractorStage(Stage):
         image_processor: UsodImageProcessor,
         samples: Sequence[Sample],
         features: FrozenBackbone,
+        cache: FeatureCache | None = None,
     ):
         self.args = args
         self.network = network
@@ -74,21 +77,31 @@ class CueExtractorStage(Stage):
         paths, aux = [sample.image for sample in samples], [sample.aux for sample in samples]
         self.dataset: ImageViews = ImageViews(paths, image_processor, aux)
         self.features = features
+        self.cache = cache
         if features.batch_statistics:
             self.stateful = [network.backbone]  # for its running statistics
 
     def saliency(self, decoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
         """Maps `(B, 1, H, W)` in [0, 1] of images `(B, 3, H, W)`."""
-        logits = decoder(self.features(images))
-        return resize(logits.float(), images.shape[-2:]).sigmoid()
+        return self._map(decoder, self.features(images), images.shape[-2:])
 
-    def step(self, decoder: nn.Module, batch: torch.Tensor, epoch: int, step: int) -> StepOutput:
-        """Losses on images `(B, 3, size, size)`, or with their maps `(B, 6, size, size)`, and their rescaled view;
-        `step` chooses the scale."""
+    @staticmethod
+    def _map(decoder: nn.Module, features: tuple[torch.Tensor, ...], size: torch.Size) -> torch.Tensor:
+        return resize(decoder(features).float(), size).sigmoid()
+
+    def _features(self, images: torch.Tensor, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Those of a view of a batch."""
+        if self.cache is None:
+            return self.features(images)
+        return self.cache(images, batch["index"], batch["flipped"])
+
+    def step(self, decoder: nn.Module, batch: dict[str, torch.Tensor], epoch: int, step: int) -> StepOutput:
+        """Losses on a batch of `ImageViews` and its rescaled view; `step` chooses the scale."""
         args = self.args
+        first = batch["pixel_values"]
         side = second_scale(args.size, args.scale_steps, args.scale_stride, args.seed, step)
-        views = (batch, resize(batch, (side, side)))
-        maps = [self.saliency(decoder, view[:, :3]) for view in views]
+        views = (first, resize(first, (side, side)))
+        maps = [self._map(decoder, self._features(view[:, :3], batch), view.shape[-2:]) for view in views]
 
         distilling = torch.stack(
             [pcl_sd_loss(saliency, epoch, args.num_epochs, args.pcl_sd_variant, args.curriculum) for saliency in maps]
@@ -109,7 +122,7 @@ class CueExtractorStage(Stage):
 
     def preview(self, model: nn.Module) -> tuple[torch.Tensor, ...]:
         views = ImageViews(evenly_spread(self.dataset.paths, self.args.num_previews), self.image_processor)
-        batch = torch.stack([views[index, False] for index in range(len(views))])
+        batch = torch.stack([views[index, False]["pixel_values"] for index in range(len(views))])
         batch = batch.to(next(model.parameters()).device)
         with torch.inference_mode(), self.features.as_used():
             saliency = self.saliency(model, batch)
@@ -161,6 +174,9 @@ def train_cue_extractor(args: CueExtractorArguments | TransferArguments) -> Path
         accelerator.print(f"{len(readable)} images; {start}; {accelerator.num_processes} x {accelerator.device}.")
         network.to(accelerator.device)
         features = FrozenBackbone(network.backbone, accelerator.mixed_precision, batch_norm)
-        return CueExtractorStage(args, network, image_processor, readable, features)
+        cache = None
+        if batch_norm == "eval" and (args.feature_cache or (args.feature_cache is None and features.on_cpu)):
+            cache = FeatureCache(features, args, len(readable), run.root, args.feature_cache, accelerator)
+        return CueExtractorStage(args, network, image_processor, readable, features, cache)
 
     return train_stage(args, samples, build)

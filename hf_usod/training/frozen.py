@@ -81,9 +81,16 @@ class FrozenBackbone:
             self.backbone = fold_batch_norms(backbone).to(dtype).to(memory_format=torch.channels_last)
         self.dtype = dtype
 
+    @property
+    def on_cpu(self) -> bool:
+        return next(self.backbone.parameters()).device.type == "cpu"
+
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         images = images.contiguous(memory_format=torch.channels_last)
+        if len(images) > 1 and self.on_cpu and not self.batch_statistics:
+            # No slower, and an image's features are then the same to the bit whatever is beside it
+            return tuple(map(torch.cat, zip(*map(self, images.split(1)), strict=True)))
         with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return tuple(self.backbone(images).feature_maps)
 

@@ -191,7 +191,16 @@ def lock_folder(folder: Path, wanted: bool = True) -> Iterator[None]:
 
 
 # Where a run looks, how fast it goes and what it shows; they do not change the result.
-_NOT_COMPARED = ("output_dir", "resume", "num_workers", "log_every", "save_every", "num_previews", "keep_epochs")
+_NOT_COMPARED = (
+    "output_dir",
+    "resume",
+    "num_workers",
+    "log_every",
+    "save_every",
+    "num_previews",
+    "keep_epochs",
+    "feature_cache",
+)
 
 
 def comparable_arguments(args: RunArguments, accelerator: Accelerator, **facts: object) -> dict:

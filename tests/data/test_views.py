@@ -31,14 +31,14 @@ def test_images_come_with_their_maps(tmp_path, flipped):
     plain = ImageViews(paths, processor)
     views = ImageViews(paths, processor, [depth, None])
     for index in (0, 1):
-        image = plain[index, flipped]
-        assert image.shape == (3, 64, 64) and views[index, flipped].shape == (6, 64, 64)
-        assert torch.equal(views[index, flipped][:3], image)
-        assert torch.equal(ImageViews(paths, processor, [None, None])[index, flipped], image)
+        image, both = plain[index, flipped]["pixel_values"], views[index, flipped]["pixel_values"]
+        assert image.shape == (3, 64, 64) and both.shape == (6, 64, 64)
+        assert torch.equal(both[:3], image)
+        assert torch.equal(ImageViews(paths, processor, [None, None])[index, flipped]["pixel_values"], image)
     expected = processor(paths[0], aux_images=depth, return_tensors="pt")["aux_pixel_values"][0]
     assert 0 <= expected.min() < expected.max() <= 1
-    assert torch.equal(views[0, flipped][3:], expected.flip(-1) if flipped else expected)
-    assert not views[1, flipped][3:].any()
+    assert torch.equal(views[0, flipped]["pixel_values"][3:], expected.flip(-1) if flipped else expected)
+    assert not views[1, flipped]["pixel_values"][3:].any()
 
 
 def test_the_whole_is_the_resized_image():

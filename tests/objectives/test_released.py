@@ -77,7 +77,7 @@ def test_stage_1_as_a_step_of_training(released, expected, name, epoch, channels
     arguments = CueObjectiveArguments(images=[""], output_dir="", size=SIZE, scale_steps=[1], scale_stride=32)
     network = SimpleNamespace(decoder=nn.Identity())
     stage = CueExtractorStage(arguments, network, UsodImageProcessor(), [], ImagesAsFeatures())
-    output = stage.step(lambda images: by_size[images.shape[-1]], textures[0], epoch, step=0)
+    output = stage.step(lambda images: by_size[images.shape[-1]], {"pixel_values": textures[0]}, epoch, step=0)
     assert arguments.num_epochs == 20
     terms = torch.stack([output.terms["pcl_sd"], 0.05 * output.terms["btm"], output.terms["sc"]])
     torch.testing.assert_close(terms, expected[name], rtol=1e-4, atol=0)

@@ -179,11 +179,11 @@ def test_texture_matching_looks_at_auxiliary_maps_too(arguments, uninterrupted, 
         if not steps:
             side = second_scale(self.args.size, self.args.scale_steps, self.args.scale_stride, self.args.seed, step)
             with torch.no_grad():
-                views = [batch, resize(batch, (side, side))]
+                views = [batch["pixel_values"], resize(batch["pixel_values"], (side, side))]
                 own = [(self.saliency(decoder, view[:, :3]), view) for view in views]
                 expected = sum(btm_loss(saliency, texture(view, self.image_processor)) for saliency, view in own)
                 alone = sum(btm_loss(saliency, texture(view[:, :3], self.image_processor)) for saliency, view in own)
-            steps.append((batch, output.terms["btm"].item(), expected.item(), alone.item()))
+            steps.append((batch["pixel_values"], output.terms["btm"].item(), expected.item(), alone.item()))
         return output
 
     monkeypatch.setattr(CueExtractorStage, "step", step)
