@@ -25,6 +25,7 @@ from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sd import UsodSdModel
 from ..objectives import bce_loss, consistency_loss, iou_loss
 from .arguments import DetectorArguments
+from .frozen import fold_batch_norms
 from .loop import train_stage
 from .photos import join, label_files, list_run_samples, readable_samples
 from .run_folder import RunFolder
@@ -257,6 +258,13 @@ def prepare_detector(args: DetectorArguments) -> tuple[UsodSdModel | PeftModel, 
     return model, set_input_size(image_processor, args.size)
 
 
+def _maps_of_an_example(model: nn.Module) -> tuple[torch.Tensor, ...]:
+    """All maps of a detector, of noise."""
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    outputs = model(pixel_values=image)
+    return (outputs.logits, *outputs.side_logits.values())
+
+
 def open_labels(
     args: DetectorArguments, samples: Sequence[Sample], files: Mapping[str, Path], directory: Path, progress: bool
 ) -> LabelStore:
@@ -297,6 +305,8 @@ def train_detector(args: DetectorArguments) -> Path:
         accelerator.print(f"{len(readable)} images; {start}; {accelerator.num_processes} x {accelerator.device}.")
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if args.adapt:
+            model = fold_batch_norms(model, _maps_of_an_example, trained=True)
         model = model.to(accelerator.device, memory_format=torch.channels_last)
         return DetectorStage(args, model, image_processor, readable, labels, accelerator.autocast)
 

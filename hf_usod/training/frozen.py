@@ -1,7 +1,7 @@
-"""A backbone that is not trained, at its cheapest: no gradients, batch norms folded away, low precision."""
+"""What is not trained, at its cheapest: no gradients, batch norms folded away, low precision."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -9,7 +9,10 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
-def _normalized_convolutions(module: nn.Module, example: torch.Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
+Run = Callable[[nn.Module], Sequence[torch.Tensor]]  # a module, on an example
+
+
+def _normalized_convolutions(module: nn.Module, run: Run) -> dict[nn.BatchNorm2d, nn.Conv2d]:
     """Which batch norm takes which convolution's output, seen by running the module once."""
     outputs: dict[int, tuple[torch.Tensor, nn.Conv2d]] = {}  # holds the tensors, so that no id is given twice
     found: dict[nn.BatchNorm2d, nn.Conv2d] = {}
@@ -27,24 +30,35 @@ def _normalized_convolutions(module: nn.Module, example: torch.Tensor) -> dict[n
             handles.append(child.register_forward_hook(note_output))
         elif isinstance(child, nn.BatchNorm2d) and child.running_mean is not None:
             handles.append(child.register_forward_pre_hook(note_input))
-    module(example)
+    run(module)
     for handle in handles:
         handle.remove()
     return found
 
 
-@torch.no_grad()
-def fold_batch_norms(backbone: nn.Module) -> nn.Module:
-    """A copy for inference in which every batch norm after a convolution has become part of it.
-
-    Returns an unfolded copy if folding would change the features, as where a convolution's output is also used
-    without its norm.
-    """
-    plain = copy.deepcopy(backbone).eval()
-    folded = copy.deepcopy(plain)
-    weight = next(folded.parameters())
+def _feature_maps(backbone: nn.Module) -> Sequence[torch.Tensor]:
+    """Of an example."""
+    weight = next(backbone.parameters())
     example = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(weight)
-    pairs = _normalized_convolutions(folded, example)
+    return backbone(example).feature_maps
+
+
+@torch.no_grad()
+def fold_batch_norms(module: nn.Module, run: Run = _feature_maps, trained: bool = False) -> nn.Module:
+    """A copy in which every batch norm after a convolution has become part of it, as it is in evaluation mode.
+
+    Returns an unfolded copy if folding would change what `run` gives, as where a convolution's output is also used
+    without its norm. The copy is in evaluation mode.
+
+    Args:
+        module: a backbone, unless `run` says how to call it.
+        trained: whether the norms that have gradients are left as they are.
+    """
+    plain = copy.deepcopy(module).eval()
+    folded = copy.deepcopy(plain)
+    pairs = _normalized_convolutions(folded, run)
+    if trained:
+        pairs = {norm: conv for norm, conv in pairs.items() if not norm.weight.requires_grad}
     if len(set(pairs.values())) < len(pairs):  # a convolution that serves several norms
         return plain
     names = {module: name for name, module in folded.named_modules()}
@@ -55,9 +69,9 @@ def fold_batch_norms(backbone: nn.Module) -> nn.Module:
         )
         # timm's batch norms carry the activation that follows them
         folded.set_submodule(names[norm], getattr(norm, "act", nn.Identity()))
-    expected, actual = plain(example).feature_maps, folded(example).feature_maps
     same = all(
-        torch.allclose(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item()) for a, b in zip(actual, expected, strict=True)
+        torch.allclose(actual, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+        for actual, expected in zip(run(folded), run(plain), strict=True)
     )
     return folded if same else plain
 
