@@ -16,7 +16,7 @@ import torch
 
 # What each command runs, one after the other; options of the same name are shared
 COMMANDS = {
-    "train": ["cue_extractor"],
+    "train": ["cue_extractor", "detector"],
     "refiner": ["refiner"],
 }
 

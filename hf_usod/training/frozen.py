@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-
 Run = Callable[[nn.Module], Sequence[torch.Tensor]]  # a module, on an example
 
 
