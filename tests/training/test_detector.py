@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel
 
@@ -26,7 +27,7 @@ from hf_usod.labels import LabelError, LabelStore, PixelRefiner, rectify
 from hf_usod.models.image_processing_usod import UsodImageProcessor
 from hf_usod.models.modeling_usod import SaliencyOutput
 from hf_usod.training.arguments import DetectorArguments
-from hf_usod.training.detector import DetectorStage, prepare_detector, train_detector, view_size
+from hf_usod.training.detector import DetectorStage, fold_frozen, prepare_detector, train_detector, view_size
 
 SIZE, STEPS_PER_EPOCH = 96, 3
 VIEWS = {"zoom_probability": 0.5, "color_jitter": 0.2}  # of the runs: resumed, they must see the same again
@@ -407,6 +408,27 @@ def test_an_adapter_is_all_that_transfer_trains(arguments, uninterrupted):
         adapted.disable_adapters()
         assert torch.equal(adapted(photo).logits, expected)
     assert not (folder / "model.safetensors").exists()
+
+
+def test_folded_norms_train_the_same_adapter(arguments, uninterrupted, tmp_path, monkeypatch):
+    """The norms of the base, in evaluation mode, as parts of their convolutions: the same adapter but for rounding."""
+    norms = []
+
+    def fold(model):
+        folded = fold_frozen(model)
+        norms.append([sum(isinstance(m, nn.BatchNorm2d) for m in of.modules()) for of in (model, folded)])
+        return folded
+
+    runs = {}
+    for name, how in (("folded", fold), ("plain", lambda model: model)):
+        monkeypatch.setattr("hf_usod.training.detector.fold_frozen", how)
+        args = replace(arguments, adapt=str(uninterrupted / "model"), output_dir=str(tmp_path / name))
+        runs[name] = load_file(train_detector(args) / "adapter_model.safetensors")
+    (before, after), *others = norms
+    assert before > 20 and after == 2 and not others  # those of the adapter itself
+    assert runs["folded"].keys() == runs["plain"].keys()
+    for key, expected in runs["plain"].items():
+        torch.testing.assert_close(runs["folded"][key], expected, rtol=1e-3, atol=1e-4, msg=key)
 
 
 def test_only_a_detector_is_adapted(arguments, tmp_path):
