@@ -22,8 +22,10 @@ def _register_models() -> None:
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoVideoProcessor
     from transformers.pipelines import PIPELINE_REGISTRY
 
+    from .assets import checkpoint_source
     from .models.configuration_usod import UsodConfig, UsodSceConfig, UsodSdConfig
     from .models.image_processing_usod import UsodImageProcessor
+    from .models.modeling_usod import UsodPreTrainedModel
     from .models.modeling_usod_sce import UsodSceModel
     from .models.modeling_usod_sd import UsodSdModel
     from .models.pipeline_usod import SalientObjectDetectionPipeline
@@ -40,6 +42,7 @@ def _register_models() -> None:
     if TASK not in PIPELINE_REGISTRY.supported_tasks:  # it warns of a second time
         PIPELINE_REGISTRY.register_pipeline(TASK, SalientObjectDetectionPipeline, pt_model=AutoModel, type="image")
     UsodConfig.has_registered_pipeline = True
+    UsodPreTrainedModel.locate_base = staticmethod(checkpoint_source)
 
 
 def _register_adapter() -> None:

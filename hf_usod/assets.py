@@ -21,8 +21,14 @@ LICENSE = _PACKAGE / "LICENSE"
 
 def checkpoint_names(kind: str = "model") -> list[str]:
     """What is embedded in the package: names of `"model"`s, or of `"adapter"`s to load into one of them."""
-    file = {"model": "config.json", "adapter": "adapter_config.json"}[kind]
-    return sorted(config.parent.name for config in CHECKPOINTS.glob(f"*/{file}"))
+    wanted = {"model": False, "adapter": True}[kind]
+    folders = {config.parent for config in CHECKPOINTS.glob("*/*config.json")}
+    return sorted(folder.name for folder in folders if is_adapter_folder(folder) == wanted)
+
+
+def is_adapter_folder(folder: Path) -> bool:
+    """Whether a folder holds an adapter, and not a whole model."""
+    return (folder / "adapter_config.json").is_file() and not any(folder.glob("model*.safetensors"))
 
 
 def checkpoint_path(name: str = DEFAULT_MODEL) -> Path:
@@ -40,6 +46,15 @@ def checkpoint_path(name: str = DEFAULT_MODEL) -> Path:
 def checkpoint_source(name: str) -> str:
     """For `from_pretrained`: the folder of an embedded model's or adapter's name; of any other name, the name."""
     return str(CHECKPOINTS / name) if name in checkpoint_names("model") + checkpoint_names("adapter") else name
+
+
+def lasting_name(base: str) -> str:
+    """What a saved adapter should call its base model by, to find it from whatever folder and machine: the name of an
+    embedded model, the full path of a folder, and of anything else, such as a Hub id, what it is called already."""
+    folder = Path(base)
+    if folder.resolve().parent == CHECKPOINTS.resolve():
+        return folder.resolve().name
+    return str(folder.absolute()) if base not in checkpoint_names() and folder.is_dir() else base
 
 
 def recipe_names() -> list[str]:

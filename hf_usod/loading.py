@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
 from .adapters import UsodAdapterConfig  # noqa: F401  (PEFT must know the type before it reads an adapter)
-from .assets import checkpoint_names, checkpoint_source
+from .assets import checkpoint_names, checkpoint_source, is_adapter_folder
 from .constants import DEFAULT_MODEL
 from .errors import LoadingError, in_a_line, nearest
 from .models.image_processing_usod import UsodImageProcessor
@@ -52,8 +52,7 @@ def base_of(adapter: str) -> str:
 
 def is_adapter(name: str) -> bool:
     """Whether an embedded name or a folder is an adapter's, and no model's."""
-    folder = Path(checkpoint_source(name))
-    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").exists()
+    return is_adapter_folder(Path(checkpoint_source(name)))
 
 
 def _reason(name: str, kind: str, error: BaseException) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from hf_usod.adapters.config import copy_base_files
 from hf_usod.assets import CARDS, CHECKPOINTS, checkpoint_path
 from hf_usod.files import write_aside, write_json, write_text
 from hf_usod.hub import render_card
@@ -43,6 +44,7 @@ def embed(model: Path, name: str, base: str | None, size: int | None, others: li
             config["base_model_name_or_path"] = base
         checkpoint_path(config["base_model_name_or_path"])  # raises unless it is embedded
         write_json(folder / "adapter_config.json", config)
+        copy_base_files(config["base_model_name_or_path"], folder)
     else:
         config = json.loads((model / "config.json").read_text())
         config.pop("auto_map", None)

@@ -1,7 +1,8 @@
 """Reads many damaged pictures as the models do, in processes that may die or hang: `python scripts/fuzz.py`.
 
 Writes results/fuzz.json: how many were read at the size they have, how many were refused in an error that names the
-file, and everything else by its kind (another error, a crash, a timeout), with what makes it again.
+file, and everything else by its kind (another error, a crash, a timeout), with what makes it again. `--seconds` and
+`--resume` do it in pieces.
 """
 
 import argparse
@@ -101,16 +102,18 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=20_000, help="pictures (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="number of the first, to make one again")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="after which to end early")
+    parser.add_argument("--resume", action="store_true", help="go on after the pictures of --output")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "fuzz.json")
     args = parser.parse_args()
-    counts: Counter[str] = Counter()
-    by_file: dict[str, Counter[str]] = {}
-    examples: dict[str, list[int]] = {}
+    before = json.loads(args.output.read_text()) if args.resume else {"pictures": 0, "seconds": 0}
+    counts: Counter[str] = Counter(before.get("outcomes"))
+    by_file = {name: Counter(found) for name, found in before.get("by_file", {}).items()}
+    examples: dict[str, list[int]] = before.get("numbers_of_the_unexpected", {})
     begun = time.perf_counter()
     names = sorted(seeds())
     with tempfile.TemporaryDirectory(prefix="hf-usod-fuzz-") as folder:
         worker = Worker(folder)
-        for number in range(args.first, args.first + args.number):
+        for number in range(args.first + before["pictures"], args.first + args.number):
             if time.perf_counter() - begun > args.seconds:
                 break
             result = worker.ask(number)
@@ -124,7 +127,7 @@ def main() -> None:
         "outcomes": dict(counts.most_common()),
         "by_file": {name: dict(found.most_common()) for name, found in sorted(by_file.items())},
         "numbers_of_the_unexpected": examples,
-        "seconds": round(time.perf_counter() - begun, 1),
+        "seconds": round(before["seconds"] + time.perf_counter() - begun, 1),
         "python": platform.python_version(),
         "pillow": PIL.__version__,
     }

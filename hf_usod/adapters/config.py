@@ -1,10 +1,14 @@
 """Configuration of the task adapter, and its place in PEFT."""
 
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from peft import PeftConfig
 from peft.utils import PeftType
 
+from .. import assets
 from ..constants import INIT_WEIGHTS
 
 # Lower-cased and followed by "_", it is the prefix of the adapter's weights: transformers' `load_adapter` relies on it.
@@ -60,3 +64,19 @@ class UsodAdapterConfig(PeftConfig):
             raise ValueError(f"`init_weights` must be one of {', '.join(INIT_WEIGHTS)}, got {self.init_weights!r}.")
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """As in PEFT; but the base is named so that it is found again (see `lasting_name`). An embedded one, whose name
+        transformers would look for on the Hub, has its configuration and image processor written beside the adapter's,
+        so that the folder is one for `AutoModel` and `pipeline`."""
+        if self.base_model_name_or_path:
+            self.base_model_name_or_path = assets.lasting_name(self.base_model_name_or_path)
+        super().save_pretrained(save_directory, **kwargs)
+        if self.base_model_name_or_path in assets.checkpoint_names():
+            copy_base_files(self.base_model_name_or_path, Path(save_directory))
+
+
+def copy_base_files(base: str, folder: Path) -> None:
+    """Writes what the Auto classes want of an embedded model, but for its weights, into an adapter's folder."""
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copyfile(assets.CHECKPOINTS / base / name, folder / name)

@@ -87,7 +87,8 @@ def _draw_hard(args: argparse.Namespace) -> Any:
     arguments = read_json(args.run_folder / "arguments.json")
     if not isinstance(arguments, dict) or not isinstance(arguments.get("num_epochs"), int):
         raise CommandError(f"{args.run_folder / 'arguments.json'}: says no num_epochs; is {args.run_folder} a run?")
-    kept = sorted((int(path.parent.name), path.parent) for path in args.run_folder.glob("epochs/*/config.json"))
+    folders = {path.parent for path in args.run_folder.glob("epochs/*/*config.json")}
+    kept = sorted((int(folder.name), folder) for folder in folders if folder.name.isdigit())
     chosen = {epoch: path for epoch, path in kept if not args.epochs or epoch in args.epochs}
     if not chosen:
         there = ", ".join(str(epoch) for epoch, _ in kept) or "none"

@@ -94,5 +94,5 @@ def make(run: Run, launcher: Sequence[str]) -> None:
 
 def epoch_models(model: Path) -> list[tuple[str, Path]]:
     """The models of a run by epoch: `last`, and those that `--keep_epochs` kept beside it in `epochs/<epoch>/`."""
-    kept = sorted(path.parent for path in model.parent.glob("epochs/*/config.json"))
+    kept = sorted({path.parent for path in model.parent.glob("epochs/*/*config.json") if path.parent.name.isdigit()})
     return [(LAST, model), *((path.name, path) for path in kept)]

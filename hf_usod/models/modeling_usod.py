@@ -3,11 +3,15 @@
 A2S-v3: https://arxiv.org/abs/2404.14759
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
+from safetensors import SafetensorError
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
@@ -108,29 +112,75 @@ def _check_complete(missing: Iterable[str], source: object) -> None:
     raise ValueError(message)
 
 
+def _check_safetensors(source: Any, stem: str) -> None:
+    """Raises a `ValueError` if a folder's only weights are pickles, which are not read."""
+    folder = Path(source) if isinstance(source, str | Path) else None
+    pickles = sorted(folder.glob(f"*{stem}*.bin")) if folder else []
+    if folder and pickles and not any(folder.glob(f"*{stem}*.safetensors")):
+        raise ValueError(
+            f"{folder}: its weights are in {pickles[0].name}, a pickle, which can run code and is not read. Save them "
+            f"as safetensors (`save_pretrained` does)."
+        )
+
+
+@contextmanager
+def _weights_of(source: Any) -> Iterator[None]:
+    """Has an error of the files that weights are read from name them."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(f"{source}: its weights are damaged or cut off ({error}). Copy them again.") from error
+
+
+def _adapted_base(source: Any) -> str | None:
+    """What the adapter in a folder that holds no model of its own calls its base."""
+    folder = Path(source) if isinstance(source, str | Path) else None
+    if folder is None or not (config := folder / "adapter_config.json").is_file():
+        return None
+    if any(folder.glob("model*.safetensors")):
+        return None
+    base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ValueError(f"{config}: does not name its base model. Load that, and give the adapter to `load_adapter`.")
+    return base
+
+
 class UsodPreTrainedModel(PreTrainedModel):
     _auto_class = "AutoModel"  # what is saved carries its code
     base_model_prefix = ""
     main_input_name = "pixel_values"
     input_modalities = ("image",)
+    # Where the base model of an adapter is, by what the adapter calls it; set by whoever has models of their own
+    locate_base: ClassVar[Callable[[str], str]] = staticmethod(str)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
         """As in transformers; but weights that are not all there, or not all finite, are an error, and not a model that
-        is random in part or says NaN.
+        is random in part or says NaN. The folder of an adapter gives its base model, with it. Pickles are not read.
 
         Raises:
             ValueError: naming what is missing, unless `ignore_mismatched_sizes` or `state_dict` says that it is meant;
-                naming what is NaN or infinite.
+                naming what is NaN or infinite; naming the folder, if its weights are damaged or a pickle.
         """
+        source, adapter_kwargs = pretrained_model_name_or_path, dict(kwargs.pop("adapter_kwargs", None) or {})
+        adapter = adapter_kwargs.pop("_adapter_model_path", None)  # which `AutoModel` has found, and `source` its base
+        if base := _adapted_base(source):
+            adapter, source = source, cls.locate_base(base)
+        if adapter == source:  # a model that has an adapter beside it
+            adapter, kwargs["adapter_kwargs"] = None, adapter_kwargs
         wanted = kwargs.pop("output_loading_info", False)
         meant = bool(kwargs.get("ignore_mismatched_sizes")) or kwargs.get("state_dict") is not None
-        model, loading = super().from_pretrained(
-            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
-        )
+        if kwargs.get("use_safetensors") is None:
+            kwargs["use_safetensors"] = True
+        _check_safetensors(source, "model")
+        with _weights_of(source):
+            model, loading = super().from_pretrained(source, *model_args, output_loading_info=True, **kwargs)
         if not meant:
-            _check_complete(loading["missing_keys"], pretrained_model_name_or_path)
-        check_finite(model.state_dict().items(), pretrained_model_name_or_path)
+            _check_complete(loading["missing_keys"], source)
+        check_finite(model.state_dict().items(), source)
+        if adapter is not None:
+            model.load_adapter(str(adapter), kwargs.get("adapter_name"), adapter_kwargs=adapter_kwargs)
+            model.eval()
         return (model, loading) if wanted else model
 
     def load_adapter(self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any) -> Any:
@@ -140,7 +190,9 @@ class UsodPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: naming the weights.
         """
-        loading = super().load_adapter(peft_model_id, adapter_name, **kwargs)
+        _check_safetensors(peft_model_id, "adapter_model")
+        with _weights_of(peft_model_id):
+            loading = super().load_adapter(peft_model_id, adapter_name, **kwargs)
         name = adapter_name or "default"
         # Those of adapters that are loaded already count as missing too
         _check_complete((key for key in loading.missing_keys if name in key.split(".")), peft_model_id)
