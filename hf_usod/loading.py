@@ -18,7 +18,7 @@ from .models.modeling_usod import UsodPreTrainedModel
 from .models.pipeline_usod import SalientObjectDetectionPipeline
 
 # What the libraries raise for files that are missing, damaged or not what they should be
-_FAILURES = (
+FAILURES = (
     *(OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError),
     StrictDataclassError,
     SafetensorError,
@@ -40,12 +40,12 @@ def base_of(adapter: str) -> str:
     """
     try:
         base = PeftConfig.from_pretrained(checkpoint_source(adapter)).base_model_name_or_path
-    except _FAILURES as error:
+    except FAILURES as error:
         raise LoadingError(
             f"--adapter {adapter}: cannot be read. Give a folder or Hub id with an adapter_config.json, or one of the "
             f"embedded: {', '.join(checkpoint_names('adapter')) or 'none'}. {_reason(adapter, 'adapter', error)}"
         ) from error
-    if not base:
+    if not isinstance(base, str) or not base:
         raise LoadingError(f"--adapter {adapter}: does not name its base model. Give it with --model.")
     return base
 
@@ -93,7 +93,7 @@ def load(
     source = checkpoint_source(base)
     try:
         loaded = Loaded(AutoModel.from_pretrained(source).eval(), AutoImageProcessor.from_pretrained(source))
-    except _FAILURES as error:
+    except FAILURES as error:
         reason = _reason(base, "model", error)
         if adapter and not name:
             raise LoadingError(
@@ -107,9 +107,13 @@ def load(
     if adapter:
         try:
             loaded.model.load_adapter(checkpoint_source(adapter))
-        except _FAILURES as error:
+        except FAILURES as error:
             raise LoadingError(f"--adapter {adapter}: cannot be loaded into {base}. {in_a_line(error)}") from error
         loaded.model.eval()
+    try:
+        torch.device(device or "cpu")
+    except RuntimeError as error:
+        raise LoadingError(f"--device {device}: no such device. Give cpu, cuda, cuda:1, … or mps, or none.") from error
     try:
         loaded.model.to(device or _fastest_device())
         torch.zeros(1, device=loaded.model.device).cpu()  # "meta" can be named, but computes nothing

@@ -10,6 +10,7 @@ from peft.utils import PeftType
 
 from .. import assets
 from ..constants import INIT_WEIGHTS
+from ..models.modeling_usod import check_safetensors
 
 # Lower-cased and followed by "_", it is the prefix of the adapter's weights: transformers' `load_adapter` relies on it.
 ADAPTER_TYPE = "USOD_ADAPTER"
@@ -65,15 +66,26 @@ class UsodAdapterConfig(PeftConfig):
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any) -> Any:
+        """As in PEFT; but weights of a folder that are a pickle are not read.
+
+        Raises:
+            ValueError: naming the folder.
+        """
+        check_safetensors(pretrained_model_name_or_path, "adapter_model")
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """As in PEFT; but the base is named so that it is found again (see `lasting_name`). An embedded one, whose name
         transformers would look for on the Hub, has its configuration and image processor written beside the adapter's,
         so that the folder is one for `AutoModel` and `pipeline`."""
-        if self.base_model_name_or_path:
-            self.base_model_name_or_path = assets.lasting_name(self.base_model_name_or_path)
+        base: str | None = vars(self)["base_model_name_or_path"]
+        if base:
+            self.base_model_name_or_path = base = assets.lasting_name(base)
         super().save_pretrained(save_directory, **kwargs)
-        if self.base_model_name_or_path in assets.checkpoint_names():
-            copy_base_files(self.base_model_name_or_path, Path(save_directory))
+        if base in assets.checkpoint_names():
+            copy_base_files(base, Path(save_directory))
 
 
 def copy_base_files(base: str, folder: Path) -> None:

@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from ..models.modeling_usod import check_finite
+from ..models.modeling_usod import check_complete, check_finite
 from .config import UsodAdapterConfig
 
 
@@ -70,6 +70,10 @@ class UsodAdapterLayer(nn.Module, BaseTunerLayer):
                     f"{key}: the weights have a learned scale, of which adapter_config.json says nothing. It lacks "
                     '`"init_weights": "zero"`; add it.'
                 )
+        for name, module in self.usod_adapter_modules.items():
+            wanted = {f"{prefix}usod_adapter_modules.{name}.{key}" for key in module.state_dict()}
+            if wanted & own.keys():  # and not the base's weights alone
+                check_complete(wanted - own.keys(), "The adapter")
         check_finite(own.items(), "The adapter")
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

@@ -98,7 +98,7 @@ def check_finite(weights: Iterable[tuple[str, torch.Tensor]], source: object) ->
         raise ValueError(f"{source}: weights are NaN or infinite: {listed}. Take an earlier checkpoint of it.")
 
 
-def _check_complete(missing: Iterable[str], source: object) -> None:
+def check_complete(missing: Iterable[str], source: object) -> None:
     """Raises a `ValueError` if weights of `source` are missing; but for `num_batches_tracked`, which nothing uses."""
     if not (names := sorted(name for name in missing if not name.endswith("num_batches_tracked"))):
         return
@@ -112,7 +112,7 @@ def _check_complete(missing: Iterable[str], source: object) -> None:
     raise ValueError(message)
 
 
-def _check_safetensors(source: Any, stem: str) -> None:
+def check_safetensors(source: Any, stem: str) -> None:
     """Raises a `ValueError` if a folder's only weights are pickles, which are not read."""
     folder = Path(source) if isinstance(source, str | Path) else None
     pickles = sorted(folder.glob(f"*{stem}*.bin")) if folder else []
@@ -139,7 +139,10 @@ def _adapted_base(source: Any) -> str | None:
         return None
     if any(folder.glob("model*.safetensors")):
         return None
-    base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    try:
+        base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{config}: is no configuration of an adapter ({error}).") from error
     if not isinstance(base, str) or not base:
         raise ValueError(f"{config}: does not name its base model. Load that, and give the adapter to `load_adapter`.")
     return base
@@ -172,11 +175,11 @@ class UsodPreTrainedModel(PreTrainedModel):
         meant = bool(kwargs.get("ignore_mismatched_sizes")) or kwargs.get("state_dict") is not None
         if kwargs.get("use_safetensors") is None:
             kwargs["use_safetensors"] = True
-        _check_safetensors(source, "model")
+        check_safetensors(source, "model")
         with _weights_of(source):
             model, loading = super().from_pretrained(source, *model_args, output_loading_info=True, **kwargs)
         if not meant:
-            _check_complete(loading["missing_keys"], source)
+            check_complete(loading["missing_keys"], source)
         check_finite(model.state_dict().items(), source)
         if adapter is not None:
             model.load_adapter(str(adapter), kwargs.get("adapter_name"), adapter_kwargs=adapter_kwargs)
@@ -190,12 +193,12 @@ class UsodPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: naming the weights.
         """
-        _check_safetensors(peft_model_id, "adapter_model")
+        check_safetensors(peft_model_id, "adapter_model")
         with _weights_of(peft_model_id):
             loading = super().load_adapter(peft_model_id, adapter_name, **kwargs)
         name = adapter_name or "default"
         # Those of adapters that are loaded already count as missing too
-        _check_complete((key for key in loading.missing_keys if name in key.split(".")), peft_model_id)
+        check_complete((key for key in loading.missing_keys if name in key.split(".")), peft_model_id)
         if unexpected := sorted(loading.unexpected_keys):
             raise ValueError(
                 f"{peft_model_id}: has weights of which its adapter_config.json says nothing: {unexpected[0]}. If this "

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, ImageChops
 from transformers import Pipeline
@@ -16,9 +15,22 @@ _COLUMNS = {"image", "aux", "aux_kind", "id", "mask"}
 OUTPUTS = ("predicted_saliency", "saliency", "mask", "cutout")
 
 
+def _checked(saliency: torch.Tensor) -> torch.Tensor:
+    if not saliency.isfinite().all():
+        raise ValueError(
+            "The model gives NaN. Its weights are ruined (take an earlier checkpoint of it), or too large for its "
+            "dtype (use float32)."
+        )
+    return saliency
+
+
 def levels(saliency: torch.Tensor) -> Image.Image:
-    """A saliency map `(H, W)` in [0, 1] as a picture (mode L, 0-255)."""
-    return Image.fromarray(saliency.mul(255).round_().to(torch.uint8).numpy())
+    """A saliency map `(H, W)` in [0, 1] as a picture (mode L, 0-255).
+
+    Raises:
+        ValueError: for one that is NaN.
+    """
+    return Image.fromarray(_checked(saliency).mul(255).round_().to(torch.uint8).numpy())
 
 
 def cut_out(photo: Image.Image, opacity: Image.Image) -> Image.Image:
@@ -47,7 +59,7 @@ def render_outputs(
     render = {
         "predicted_saliency": lambda: saliency,
         "saliency": lambda: levels(saliency),
-        "mask": lambda: Image.fromarray(np.where(saliency.numpy() > threshold, np.uint8(255), np.uint8(0))),
+        "mask": lambda: levels((_checked(saliency) > threshold).float()),
         "cutout": lambda: cut_out(photo, levels(saliency)),
     }
     return {kind: render[kind]() for kind in outputs}
