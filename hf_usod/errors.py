@@ -70,6 +70,11 @@ def in_a_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 photo`, `2 photos`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """What may have been meant by a name that is not known, if anything known comes near."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from ..constants import REFINEMENTS
-from ..errors import CommandError
+from ..errors import CommandError, counted
 from .common import model_options, not_negative, positive, without_loading_bars
 
 
@@ -47,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
     alone = state.num_processes == 1
     try:
         plan = plan_jobs(args.images, args.output, ["label"])
+        if clips := [job.source for job in plan.jobs if job.is_clip]:
+            raise CommandError(
+                f"{clips[0]}: is a clip; label takes photos. Save its frames as pictures and name those."
+            )
         device = args.device if alone else str(state.device)
         model, image_processor = load(args.model, args.adapter, device=device)
         aux = find_maps(model, args.aux, plan.jobs) if args.aux else None
@@ -67,11 +71,11 @@ def run(args: argparse.Namespace) -> int:
     reports = [report] if alone else gather_object([report])
     failed = {photo: problem for part in reports for photo, problem in part.failed.items()}
     if state.is_main_process:
-        print(f"{sum(part.done for part in reports)} photos labeled, in {args.output}.")
+        print(f"{counted(sum(part.done for part in reports), 'photo')} labeled, in {args.output}.")
         if kept := sum(len(part.kept) for part in reports):
-            print(f"{kept} labels existed and were kept; --overwrite replaces them.")
+            print(f"Kept: {counted(kept, 'label')} of before; --overwrite replaces them.")
         for problem in [*plan.notes, *failed.values()]:
             print(problem, file=sys.stderr)
         if failed:
-            print(f"{len(failed)} photos failed (above).", file=sys.stderr)
+            print(f"{counted(len(failed), 'photo')} failed (above).", file=sys.stderr)
     return 1 if failed else 0

@@ -1,5 +1,6 @@
 """Whether an output can be written, asked before anything is computed for it."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -17,8 +18,10 @@ def check_folder(path: Path, option: str = "--output") -> None:
 
 def _check_place(folder: Path, argument: str) -> None:
     place = folder
-    while not place.exists() and place != place.parent:
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
+    if place.is_symlink() and not place.exists():
+        raise CommandError(f"{argument}: {place} is a link to what is not there. Remove it, or choose another place.")
     if not place.is_dir():
         raise CommandError(f"{argument}: {place} is a file; a folder is expected. Choose another place.")
     try:

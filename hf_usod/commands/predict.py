@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..constants import ALPHAS, AUX_KINDS, FORMATS, OUTPUT_KINDS
-from ..errors import CommandError
+from ..errors import CommandError, counted
 from .common import model_options, not_negative, percentage, positive, unit_interval, without_loading_bars
 from .outputs import check_file
 
@@ -188,10 +188,12 @@ def _tell(report: "Report", output: str, out: TextIO) -> int:
 
     print(f"{report} done, in {output}.", file=out)
     if report.kept:
-        print(f"{len(report.kept)} outputs existed and were kept; --overwrite replaces them.", file=out)
+        print(f"Kept: {counted(len(report.kept), 'output')} of before; --overwrite replaces them.", file=out)
     for line in [*report.notes, *report.failed.values()]:
         print(line, file=sys.stderr)
     if report.failed:
-        kinds = "photos and clips" if any(map(is_video_file, report.failed)) else "photos"
-        print(f"{len(report.failed)} {kinds} failed (above).", file=sys.stderr)
+        clips = sum(map(is_video_file, report.failed))
+        counts = [(len(report.failed) - clips, "photo"), (clips, "clip")]
+        told = " and ".join(counted(number, kind) for number, kind in counts if number)
+        print(f"{told} failed (above).", file=sys.stderr)
     return 1 if report.failed else 0

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,11 +58,12 @@ def identity(path: str | Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def walk(root: str | Path, skip: str | Path | None = None) -> Tree:
+def walk(root: str | Path, skip: str | Path | None = None, suffixes: Collection[str] = IMAGE_SUFFIXES) -> Tree:
     """Searches a folder tree: hidden files and folders are left alone, links are followed, each folder once.
 
     Args:
         skip: a folder in it that is not searched, under whatever name.
+        suffixes: what counts as an image.
     """
     tree, seen = Tree(), {identity(root)}
     skipped = None if skip is None else identity(skip)
@@ -80,7 +81,7 @@ def walk(root: str | Path, skip: str | Path | None = None) -> Tree:
             if entry.name.startswith("."):
                 continue
             if not path.is_dir():  # as it may be a link to itself
-                _sort_in(tree, path)
+                _sort_in(tree, path, suffixes)
             elif identity(path) == skipped:
                 continue
             elif entry.is_symlink():
@@ -93,9 +94,9 @@ def walk(root: str | Path, skip: str | Path | None = None) -> Tree:
     return tree
 
 
-def _sort_in(tree: Tree, path: Path) -> None:
+def _sort_in(tree: Tree, path: Path, suffixes: Collection[str]) -> None:
     suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES and path.is_file():
+    if suffix in suffixes and path.is_file():
         tree.images.append(path)
     elif suffix in UNREADABLE_SUFFIXES:
         tree.unreadable.append(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data import folders, is_image_file
+from ..data import folders
 from ..errors import DataError
 from .usod_saliency.reading import map_levels, mask_levels
 
@@ -58,12 +58,8 @@ def list_maps(folder: Path) -> dict[str, Path]:
         problem = "is a file; a folder is expected" if folder.exists() else "no such folder"
         raise FileNotFoundError(f"{folder}: {problem}.")
     files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or not (is_image_file(path) or path.suffix.lower() == ARRAY_SUFFIX) or not path.is_file():
-            continue
-        stem = relative.with_suffix("").as_posix()
+    for path in folders.walk(folder, suffixes=folders.IMAGE_SUFFIXES | {ARRAY_SUFFIX}).images:
+        stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in files:
             raise DataError(f"{path}: has the same name as {files[stem].name}; which one is meant? Keep one.")
         files[stem] = path

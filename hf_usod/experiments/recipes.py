@@ -36,6 +36,7 @@ import yaml
 from ..errors import PlanError, TableError
 from ..evaluation.published import source
 from ..evaluation.usod_saliency.saliency_metrics import METRICS
+from ..training.arguments import check_value
 from ..training.recipes import check_stage, find_field
 
 Step = dict[str, Any] | str  # a training's arguments, or a command of hf-usod
@@ -169,7 +170,9 @@ def _check_setting(setting: str, stage: str, name: str, value: str) -> None:
     if "{" not in value:
         try:
             for word in value.split(","):
-                spec.from_word(word)
+                check_value(name, spec.from_word(word), spec.metadata)
+        except PlanError as error:
+            raise TableError(f"{option}: {error}") from error
         except ValueError as error:
             raise TableError(f"{option}: invalid {spec.kind.__name__} value: {value!r}.") from error
 

@@ -189,6 +189,9 @@ def build_dataset(
         PublishError: if a label has no image or not its size, or the images are ambiguous.
     """
     datasets = require("datasets", "hub", "Publishing a dataset")
+    template = card or CARDS / "pseudo-labels.md"
+    if not template.is_file():
+        raise PublishError(f"--card {template}: no such file.")
     pairs = _pair(labels, images)
     data = folder / "data"
     data.mkdir(parents=True)
@@ -204,7 +207,6 @@ def build_dataset(
         }
         dataset = datasets.Dataset.from_dict(rows, features=features)
         dataset.to_parquet(data / f"train-{number:05d}-of-{len(shards):05d}.parquet")
-    template = card or CARDS / "pseudo-labels.md"
     try:
         readme = render_template(template, repo_id=repo_id, license=license, about=about, num_images=len(pairs))
     except ValueError as error:

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import counted
+
 
 @dataclass
 class Report:
@@ -17,7 +19,7 @@ class Report:
     notes: list[str] = field(default_factory=list)  # what else should be known
 
     def __str__(self) -> str:
-        counts = [f"{count} {name}" for count, name in ((self.done, "photos"), (self.clips, "clips")) if count]
+        counts = [counted(count, name) for count, name in ((self.done, "photo"), (self.clips, "clip")) if count]
         return " and ".join(counts) or "no photos"
 
 

@@ -41,9 +41,14 @@ class _Checked:
         for spec in fields(self):  # type: ignore[arg-type]
             value = getattr(self, spec.name)
             for number in value if isinstance(value, list) else [value]:
-                if number is not None:
-                    _check_choice(spec.name, number, spec.metadata.get("choices"))
-                    _check_bounds(spec.name, number, spec.metadata)
+                check_value(spec.name, number, spec.metadata)
+
+
+def check_value(name: str, value: Any, metadata: Any) -> None:
+    """Raises a `PlanError` for a value, or an item of a list, that a field does not allow."""
+    if value is not None:
+        _check_choice(name, value, metadata.get("choices"))
+        _check_bounds(name, value, metadata)
 
 
 def _check_choice(name: str, value: Any, choices: list[str] | None) -> None:
