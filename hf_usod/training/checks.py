@@ -1,5 +1,6 @@
 """What a plan says of files and models, looked at before anything is trained."""
 
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,7 @@ def check_plan(plan: Plan) -> list[str]:
     """
     if not plan.stages:
         raise PlanError("The plan has no stage to train.")
+    _check_output(Path(plan.output_dir))
     args = next(iter(plan.stages.values()))
     accelerator = join_processes(args.mixed_precision)
     if plan.flow:
@@ -52,6 +54,16 @@ def check_plan(plan: Plan) -> list[str]:
     if plan.labels and plan.labels.refine == "crf":
         load_crf()
     return lines
+
+
+def _check_output(folder: Path) -> None:
+    """Raises a `PlanError` unless a folder is one, or can be made."""
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        found = "is a file" if there.exists() else "is a link to what is not there"
+        raise PlanError(f"--output_dir {folder}: {there} {found}. Choose another.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PlanError(f"--output_dir {folder}: {there} cannot be written in. Choose another.")
 
 
 def _check_models(plan: Plan) -> None:

@@ -16,12 +16,15 @@ from tqdm.auto import tqdm
 from ..data import EpochSampler, Sample
 from ..errors import RunError, in_a_line
 from .arguments import RunArguments
+from .card import write_card
 from .monitoring import Averages, CollapseWatch
 from .photos import checksums, files_of
 from .processes import make_accelerator, memory_told, stop_requests
 from .run_folder import RunFolder, comparable_arguments
 from .schedule import Schedule
 from .stage import Stage, StepOutput
+
+_RUINED = 100.0  # trainings that learn make their weights a few times larger, at most
 
 
 def train_stage(
@@ -109,7 +112,7 @@ class Loop:
                 for epoch in self.schedule.epochs(self.step):
                     self._epoch(stage, epoch)
             if accelerator.is_main_process:
-                self.run.save_model(stage.save)
+                self.run.save_model(partial(self._save, stage))
             accelerator.wait_for_everyone()  # the next stage reads it in every process
         finally:
             # Writes what is left of the log; `end_training` would also part the processes, before the next stage
@@ -137,6 +140,7 @@ class Loop:
         self.model, self.optimizer, self.loader = accelerator.prepare(stage.model, optimizer, loader)
         self.bare_model = accelerator.unwrap_model(self.model)
         self.state = [self.bare_model, *stage.stateful]
+        self.first_norm = self._norm()  # in a resumed run, still that of the untrained
 
     def _resume(self) -> None:
         """Loads the last checkpoint, if there is one."""
@@ -220,7 +224,7 @@ class Loop:
         means = self.averages.fetch(self.accelerator)
         images_per_second = means.pop("steps_per_second") * self.args.batch_size
         if not math.isfinite(means["loss"]):
-            self._diverge("loss is")
+            self._diverge("loss is not finite")
         learning_rate = self.scheduler.get_last_lr()[0]
         self.accelerator.log(
             {**means, "learning_rate": learning_rate, "images_per_second": images_per_second}, self.step
@@ -232,11 +236,21 @@ class Loop:
     def _end_epoch(self, stage: Stage, epoch: int) -> None:
         self.run.save_preview(epoch, *stage.preview(self.bare_model.eval()))
         if self.args.keep_epochs:
-            self.run.save_model(stage.save, epoch)
+            self.run.save_model(partial(self._save, stage), epoch)
         stage.end_epoch()
 
+    def _save(self, stage: Stage, directory: Path) -> None:
+        stage.save(directory)
+        write_card(directory, self.run.arguments)
+
+    def _norm(self) -> torch.Tensor:
+        """Of all that is trained."""
+        trained = [value.detach().norm() for value in self.bare_model.parameters() if value.requires_grad]
+        return torch.stack(trained).norm()
+
     def _check_state(self) -> None:
-        """Sees that what is about to be saved is finite, so that it never takes the place of what was."""
+        """Sees that what is about to be saved is finite, and not of another order than it began with, so that it never
+        takes the place of what was."""
         values = [
             value
             for module in self.state
@@ -245,7 +259,10 @@ class Loop:
         ]
         broken = torch.stack([~value.detach().isfinite().all() for value in values]).any()
         if self.accelerator.reduce(broken.float(), "sum").item():
-            self._diverge("weights are")
+            self._diverge("weights are not finite")
+        growth = (self._norm() / self.first_norm).item()
+        if growth > _RUINED:
+            self._diverge(f"weights are {growth:.0f} times as large as at first")
 
     def _diverge(self, what: str) -> NoReturn:
         precise = "" if self.accelerator.mixed_precision == "no" else ", or without --mixed_precision"
@@ -258,7 +275,7 @@ class Loop:
             )
         else:  # the checkpoint did not help either, or there is none
             advice = f"Lower --learning_rate: {anew}."
-        reason = f"The {what} not finite after step {self.step}. {advice}"
+        reason = f"The {what} after step {self.step}. {advice}"
         if self.accelerator.is_main_process:
             self.run.mark_diverged(reason)
         raise RunError(reason)

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..data import Sample, find_unreadable, list_samples
-from ..errors import DataError, RunError
+from ..data.folders import identity
+from ..errors import DataError, RunError, counted
 from .arguments import RunArguments
 from .run_folder import ARGUMENTS_FILE, PLAN_FILE
 
@@ -37,9 +38,9 @@ def list_run_samples(
 
     Raises:
         FileNotFoundError: for a folder that does not exist or holds no image.
-        DataError: naming auxiliary maps that belong to no image.
+        DataError: naming auxiliary maps that belong to no image, or an image that is in several of the folders.
     """
-    folders = []
+    folders: list[list[Sample]] = []
     for place, folder in enumerate(images):
         try:
             kinds = [aux_kinds[place]] if aux_kinds else ()
@@ -53,7 +54,22 @@ def list_run_samples(
         if not kept:
             raise FileNotFoundError(f"{folder}: holds no images but those that trainings have written.")
         folders.append(kept)
+    _check_once(images, folders)
     return folders
+
+
+def _check_once(images: Sequence[str], folders: Sequence[Sequence[Sample]]) -> None:
+    """Raises a `DataError` naming an image that several of the folders hold, under whatever name."""
+    first: dict[tuple[int, int] | None, tuple[str, Path]] = {}
+    for folder, samples in zip(images, folders, strict=True):
+        own = {identity(sample.image): (folder, sample.image) for sample in samples}
+        if twice := sorted(own[key][1] for key in own.keys() & first.keys() - {None}):
+            other, path = first[identity(twice[0])]
+            raise DataError(
+                f"--images: {folder} and {other} share {counted(len(twice), 'image')} ({twice[0]} is {path}). Give "
+                "each folder once."
+            )
+        first |= own
 
 
 def join(folders: Sequence[Sequence[Sample]]) -> list[Sample]:

@@ -240,6 +240,8 @@ def _check_same(stored: dict, arguments: dict, path: Path, diverged: bool) -> No
     rate."""
     stored = _ONCE | stored
     changed = [name for name in sorted(stored.keys() | arguments.keys()) if stored.get(name) != arguments.get(name)]
+    if "num_images" in changed:
+        changed.remove("num_images")  # `check_images` says which they are
     if diverged and "learning_rate" in changed:
         changed.remove("learning_rate")
     if changed:
