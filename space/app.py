@@ -21,7 +21,7 @@ import image_tab
 import training_tab
 import video_tab
 from engine import Engine
-from files import MAX_FILE_MB
+from files import MAX_FILE_MB, explained
 from jobs import Jobs
 
 HERE = Path(__file__).parent
@@ -98,6 +98,9 @@ def build(engine: Engine | None = None) -> gr.Blocks:
         def leave(request: gr.Request) -> None:
             jobs.stop(request.session_hash)
 
+        for component in demo.blocks.values():
+            if hasattr(component, "preprocess"):
+                explained(component)
         gr.api(models, api_name="models", queue=False)
         demo.unload(leave)
     return demo.queue(max_size=MAX_WAITING, default_concurrency_limit=4)

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 import hf_usod
 from hf_usod.constants import DEFAULT_MODEL
 from hf_usod.errors import LoadingError
-from hf_usod.loading import load_pipeline
+from hf_usod.loading import FAILURES, load_pipeline
 
 NO_ADAPTER = "none"
 
@@ -99,7 +99,7 @@ class Engine:
         if key not in loaded:
             try:
                 model.load_adapter(self._adapters[adapter], adapter_name=key)
-            except (OSError, ValueError, RuntimeError) as error:
+            except FAILURES as error:
                 raise gr.Error(f"The adapter {adapter} cannot be loaded into {name}.") from error
             model.eval()
         model.enable_adapters()

@@ -21,6 +21,22 @@ MAX_CLIP_MEGAPIXELS = 9
 _MEGA = 10**6
 
 
+def explained(component: gr.blocks.Block) -> None:
+    """Has a component say what it was given when that is of a wrong type, as programs may send it."""
+    usual = component.preprocess
+
+    def preprocess(payload):
+        try:
+            return usual(payload)
+        except gr.Error:
+            raise
+        except Exception as error:  # of whatever kind the component's own code raises
+            name = getattr(component, "label", None) or type(component).__name__
+            raise gr.Error(f"{name}: {str(payload)[:100]!r} is not what is expected here.") from error
+
+    component.preprocess = preprocess
+
+
 def by_path(component: gr.Image | gr.File):
     """Makes a component hand over the paths of what was uploaded, whatever it is, so that the app opens it itself and
     can say what is wrong with it. (A subclass would make gradio write a .pyi file beside this one.)"""

@@ -219,6 +219,23 @@ def test_other_refusals(client, tmp_path):
             client.predict(*given, api_name=endpoint)
 
 
+@pytest.mark.parametrize(
+    "place, value",
+    [(0, 5), (0, "photo.jpg"), (2, 7), (4, "half"), (4, [1]), (4, 9), (5, 3), (5, {"a": 1}), (7, 12), (7, "nocolor")],
+)
+def test_wrong_types_are_told(app, place, value):
+    given = [None, None, DEFAULT_MODEL, "none", 0.5, "soft", True, "#ffffff"]
+    with open(example("chelsea"), "rb") as file:
+        (path,) = httpx.post(f"{app.url}/gradio_api/upload", files={"files": file}, timeout=PATIENCE).json()
+    given[0] = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    given[place] = value
+    started = httpx.post(f"{app.url}/gradio_api/call/predict", json={"data": given}, timeout=PATIENCE)
+    answer = httpx.get(f"{app.url}/gradio_api/call/predict/{started.json()['event_id']}", timeout=PATIENCE)
+    event, result = answer.text.strip().splitlines()[-2:]
+    assert event == "event: error"
+    assert result.removeprefix("data: ") != "null" and "has raised an exception" not in result
+
+
 def test_a_clip_too_long(client, tmp_path):
     clip = write_clip(tmp_path / "film.mp4", example("coffee"), 320, (64, 48))
     with pytest.raises(AppError, match="may last 30 seconds; this one lasts 32"):
