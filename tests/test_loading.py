@@ -95,9 +95,9 @@ def test_predict_with_an_adapter(checkpoints, tmp_path):
     assert not np.array_equal(plain, steel)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "cudda"])
-def test_a_device_that_is_not_there_is_named(device):
-    with pytest.raises(LoadingError, match=f"--device {device}: cannot be used here"):
+@pytest.mark.parametrize("device, problem", [("cuda:99", "cannot be used here"), ("cudda", "no such device. Give cpu")])
+def test_a_device_that_is_not_there_is_named(device, problem):
+    with pytest.raises(LoadingError, match=f"--device {device}: {problem}"):
         load("usod-sce-lite", device=device)
 
 

@@ -1,0 +1,59 @@
+"""Mistakes that commands tell before they do anything."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_usod.cli import main
+from hf_usod.errors import counted
+from hf_usod.evaluation.reading import list_maps
+
+
+@pytest.fixture
+def photos(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "photos" / f"{name}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("label {root}/clip.mp4 --output {root}/out", "clip.mp4: is a clip; label takes photos"),
+        ("label {photos} --output {root}/dangling", "dangling is a file"),
+        (
+            "publish dataset {photos} --images {photos} --license mit --repo a/b --dry-run --card nowhere",
+            "--card nowhere: no such file",
+        ),
+        ("table tables/7 --images {photos} --output {root}/out --set sd.size=-1", "sd.size=-1: --size must be"),
+        ("table tables/7 --images {photos} --output {root}/out --set mixed_precision=fp8", "invalid choice: 'fp8'"),
+        ("table tables/7 --images {photos} --output {root}/dangling", "is a link to what is not there"),
+        ("evaluate --predictions {photos} --masks {photos} --output {root}/dangling", "is a link to what is not there"),
+        ("predict {photos} --output {root}/out --device nothing", "--device nothing: no such device. Give cpu"),
+    ],
+)
+def test_told_at_once(photos, tmp_path, capsys, command, message):
+    (tmp_path / "clip.mp4").write_bytes(b"no clip")
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+    assert main([word.format(root=tmp_path, photos=photos) for word in command.split()]) in (1, 2)
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1 and message in told[0], told
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_photo_is_no_photos(photos, tmp_path, capsys):
+    (photos / "a.png").write_bytes(b"none")
+    command = ["predict", str(photos), "--model", "usod-sce-lite", "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert "1 photo done" in said.out and "1 photo failed" in said.err
+    assert counted(0, "clip") == "0 clips"
+
+
+def test_maps_are_found_through_links(photos, tmp_path):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "linked").symlink_to(photos)
+    (tmp_path / "maps" / "round").symlink_to(tmp_path / "maps")
+    np.save(tmp_path / "maps" / "c.npy", np.zeros((4, 4)))
+    assert set(list_maps(tmp_path / "maps")) == {"linked/a", "linked/b", "c"}
