@@ -229,6 +229,7 @@ def test_wrong_types_are_told(app, place, value):
         (path,) = httpx.post(f"{app.url}/gradio_api/upload", files={"files": file}, timeout=PATIENCE).json()
     given[0] = {"path": path, "meta": {"_type": "gradio.FileData"}}
     given[place] = value
+    given[6] = place != 7  # a color shows only where the background is not transparent
     started = httpx.post(f"{app.url}/gradio_api/call/predict", json={"data": given}, timeout=PATIENCE)
     answer = httpx.get(f"{app.url}/gradio_api/call/predict/{started.json()['event_id']}", timeout=PATIENCE)
     event, result = answer.text.strip().splitlines()[-2:]
