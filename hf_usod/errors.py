@@ -70,9 +70,9 @@ def in_a_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def counted(number: int, thing: str) -> str:
-    """`1 photo`, `2 photos`."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """`1 photo`, `2 photos`; `several` where that is not `one` and an s."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

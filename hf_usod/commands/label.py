@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     if state.is_main_process:
         print(f"{counted(sum(part.done for part in reports), 'photo')} labeled, in {args.output}.")
         if kept := sum(len(part.kept) for part in reports):
-            print(f"Kept: {counted(kept, 'label')} of before; --overwrite replaces them.")
+            existed = counted(kept, "label existed and was kept", "labels existed and were kept")
+            print(f"{existed}; --overwrite replaces what exists.")
         for problem in [*plan.notes, *failed.values()]:
             print(problem, file=sys.stderr)
         if failed:

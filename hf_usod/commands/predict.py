@@ -188,7 +188,8 @@ def _tell(report: "Report", output: str, out: TextIO) -> int:
 
     print(f"{report} done, in {output}.", file=out)
     if report.kept:
-        print(f"Kept: {counted(len(report.kept), 'output')} of before; --overwrite replaces them.", file=out)
+        kept = counted(len(report.kept), "output existed and was kept", "outputs existed and were kept")
+        print(f"{kept}; --overwrite replaces what exists.", file=out)
     for line in [*report.notes, *report.failed.values()]:
         print(line, file=sys.stderr)
     if report.failed:

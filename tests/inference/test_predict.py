@@ -122,7 +122,7 @@ def test_existing_outputs_are_kept_unless_told(predict, tmp_path, capsys):
     kept.write_bytes(b"precious")
     assert predict(tmp_path / "a.jpg", "--save", "mask", "saliency") == 0
     assert kept.read_bytes() == b"precious" and (tmp_path / "out" / "a_saliency.png").exists()
-    assert "1 outputs existed and were kept" in capsys.readouterr().out
+    assert "1 output existed and was kept" in capsys.readouterr().out
     assert predict(tmp_path / "a.jpg", "--save", "mask", "saliency", "--overwrite") == 0
     assert Image.open(kept).size == (40, 30)
 
@@ -184,7 +184,7 @@ def test_as_a_module(model, tmp_path):
     command = [sys.executable, "-m", "hf_usod.cli", "predict", "a.png", "--output", "out", "--model", str(model)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "1 photos done" in done.stdout and (tmp_path / "out" / "a.png").exists()
+    assert "1 photo done" in done.stdout and (tmp_path / "out" / "a.png").exists()
 
 
 def test_a_long_name(predict, tmp_path):
@@ -212,7 +212,7 @@ def test_outputs_in_a_linked_folder_are_no_inputs(predict, tmp_path, capsys):
     (tmp_path / "link").symlink_to(tmp_path / "p")
     for _ in range(2):
         assert predict(tmp_path / "link", "--overwrite", output="p/out") == 0
-        assert "1 photos done" in capsys.readouterr().out
+        assert "1 photo done" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "p" / "out").iterdir()] == ["a.png"]
 
 

@@ -72,7 +72,7 @@ def test_wrong_proportions_are_reported_and_the_others_done(predict, photos, tmp
     write(tmp_path / "T" / "a.png", 10, size=(30, 40))
     assert predict(photos, "--aux", tmp_path / "T") == 1
     errors = capsys.readouterr().err
-    assert "30 x 40" in errors and str(photos / "a.jpg") in errors and "1 photos failed" in errors
+    assert "30 x 40" in errors and str(photos / "a.jpg") in errors and "1 photo failed" in errors
     assert maps(tmp_path / "out").keys() == {"b", "c"}
 
 

@@ -256,9 +256,9 @@ def test_photos_and_clips_together_and_existing_outputs(predict, tmp_path, capsy
     assert predict(tmp_path / "a.png", tmp_path / "a.mp4") == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png.png", "a.mp4.mp4"}
     assert (tmp_path / "out" / "a.mp4.mp4").read_bytes() == b"precious"
-    assert "1 photos done" in capsys.readouterr().out
+    assert "1 photo done" in capsys.readouterr().out
     assert predict(tmp_path / "a.png", tmp_path / "a.mp4", "--overwrite") == 0
-    assert "1 photos and 1 clips done" in capsys.readouterr().out
+    assert "1 photo and 1 clip done" in capsys.readouterr().out
     assert len(read_clip(tmp_path / "out" / "a.mp4.mp4")[0]) == 3
 
 
@@ -361,7 +361,7 @@ def test_frames_that_are_done_still_have_their_say(predict, frames, tmp_path, ca
     (tmp_path / "out" / "disc" / "8.png").write_bytes(b"precious")
     capsys.readouterr()
     assert predict(frames, "--temporal") == 0
-    assert "1 photos done" in capsys.readouterr().out
+    assert "1 photo done" in capsys.readouterr().out
     assert (tmp_path / "out" / "disc" / "8.png").read_bytes() == b"precious"
     assert np.abs(np.asarray(Image.open(tmp_path / "out" / "disc" / "7.png")) - whole["disc/7.png"]).max() == 0
 

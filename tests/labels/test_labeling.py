@@ -115,7 +115,7 @@ def test_existing_labels_are_kept_unless_told(label, tmp_path, capsys):
     assert label("--refine", "none") == 0
     assert kept.read_bytes() == b"precious" and made(tmp_path / "labels") == LABELS
     printed = capsys.readouterr().out
-    assert "4 photos labeled" in printed and "1 labels existed and were kept" in printed
+    assert "4 photos labeled" in printed and "1 label existed and was kept" in printed
     assert label("--refine", "none", "--overwrite") == 0
     assert Image.open(kept).size == (51, 40)
 
