@@ -33,6 +33,10 @@ class ConversionError(UsodError, ValueError):
     """A checkpoint that does not have the layout it is converted from. Says which keys are wrong."""
 
 
+class ExportError(UsodError, RuntimeError):
+    """A model that cannot be exported, or whose export says something else. Says by how much."""
+
+
 class MissingPackageError(UsodError, ModuleNotFoundError):
     """A package of an extra that is not installed; says what to install."""
 

@@ -13,6 +13,7 @@ from .adapters import UsodAdapterConfig  # noqa: F401  (PEFT must know the type 
 from .assets import checkpoint_names, checkpoint_source, is_adapter_folder
 from .constants import DEFAULT_MODEL
 from .errors import LoadingError, in_a_line, nearest
+from .export.runner import is_exported, load_exported
 from .models.image_processing_usod import UsodImageProcessor
 from .models.modeling_usod import UsodPreTrainedModel
 from .models.pipeline_usod import SalientObjectDetectionPipeline
@@ -73,6 +74,7 @@ def load(
     *,
     kind: type[Any] = UsodPreTrainedModel,
     device: str | None = "cpu",
+    runtime: str | None = None,
 ) -> Loaded:
     """A model, perhaps with a task adapter, and its image processor.
 
@@ -82,7 +84,8 @@ def load(
         adapter: a task adapter's embedded name, folder or Hub id. It is loaded into the model and active; the model is
             of the class it was.
         kind: the class that the model must be of.
-        device: None for the fastest there is.
+        device: None for the fastest there is; for an exported model the CPU.
+        runtime: `"onnx"` for onnxruntime, `"torch"` for PyTorch; None for what the folder holds weights of.
 
     Raises:
         LoadingError: if there is no such model or adapter, it cannot be loaded, is of another kind, or they do not fit.
@@ -91,6 +94,10 @@ def load(
         name, adapter = None, name
     base = name or (base_of(adapter) if adapter else DEFAULT_MODEL)
     source = checkpoint_source(base)
+    if is_exported(source, runtime):
+        if adapter:
+            raise LoadingError(f"--adapter {adapter}: {base} is exported; export its model with the adapter instead.")
+        return Loaded(*load_exported(source, device))
     try:
         loaded = Loaded(AutoModel.from_pretrained(source).eval(), AutoImageProcessor.from_pretrained(source))
     except FAILURES as error:
@@ -128,16 +135,16 @@ def _fastest_device() -> str:
 
 
 def load_pipeline(
-    name: str | None = None, adapter: str | None = None, *, device: str | None = None
+    name: str | None = None, adapter: str | None = None, *, device: str | None = None, runtime: str | None = None
 ) -> SalientObjectDetectionPipeline:
     """The detection pipeline of what `load` loads.
 
     Args:
         name, adapter: see `load`.
-        device: None for the fastest there is.
+        device, runtime: see `load`; None for the fastest device there is.
 
     Raises:
         LoadingError: see `load`.
     """
-    model, image_processor = load(name, adapter, device=device)
+    model, image_processor = load(name, adapter, device=device, runtime=runtime)
     return SalientObjectDetectionPipeline(model=model, image_processor=image_processor, device=model.device)
