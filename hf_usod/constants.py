@@ -8,6 +8,7 @@ OUTPUT_KINDS = ("saliency", "mask", "cutout", "overlay", "side_by_side")  # what
 FORMATS = ("png", "webp", "jpg")  # of these
 ALPHAS = ("soft", "hard")  # what the opacity of cutouts is: the saliency map, or the mask
 AUX_KINDS = ("depth", "thermal", "flow")  # what an auxiliary map may be; those of the models, but "none"
+RUNTIMES = ("torch", "onnx")  # what may run a model
 TASKS = ("rgb", "rgbd", "rgbt", "video", "rsi")
 INIT_WEIGHTS = ("random", "copy", "zero")  # of a task adapter
 PCL_SD_VARIANTS = ("paper", "released")  # of the distilling loss

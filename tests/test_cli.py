@@ -11,7 +11,7 @@ from hf_usod import cli
 from hf_usod.errors import CommandError
 
 HEAVY = {"torch", "torchvision", "transformers", "peft", "timm", "numpy", "scipy", "PIL", "datasets", "accelerate"}
-NAMES = ("predict", "label", "train", "evaluate", "convert", "publish", "table", "figure")
+NAMES = ("predict", "label", "train", "evaluate", "convert", "export", "publish", "table", "figure")
 SHOW_MODULES = "import atexit, sys; atexit.register(lambda: print('\\nMODULES', *sys.modules)); "
 CALL = SHOW_MODULES + "from hf_usod.cli import main; sys.exit(main(sys.argv[1:]))"
 

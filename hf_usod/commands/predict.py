@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ..constants import ALPHAS, AUX_KINDS, FORMATS, OUTPUT_KINDS
+from ..constants import ALPHAS, AUX_KINDS, FORMATS, OUTPUT_KINDS, RUNTIMES
 from ..errors import CommandError, counted
 from .common import model_options, not_negative, percentage, positive, unit_interval, without_loading_bars
 from .outputs import check_file
@@ -91,6 +91,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="a line for each photo and clip: its outputs, size and seconds, or its error; - for standard output",
     )
     parser.add_argument("--batch_size", type=positive, default=4, help="images at a time (default: %(default)s)")
+    parser.add_argument(
+        "--runtime", choices=RUNTIMES, help="what runs the model (default: onnx for a folder that `export` wrote)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.set_defaults(run=run)
 
@@ -125,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     crop = None if args.crop is None else args.crop / 100
     rendering = Rendering(tuple(args.save), args.threshold, args.background, args.temporal, args.alpha, crop)
     encoding = Encoding(args.format, args.quality)
-    detect = load_pipeline(args.model, args.adapter, device=args.device)
+    detect = load_pipeline(args.model, args.adapter, device=args.device, runtime=args.runtime)
     if args.output == PIPE:
         return _to_standard_output(detect, args.inputs[0], rendering, encoding)
     with _records(args.json) as tell:

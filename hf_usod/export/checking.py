@@ -1,7 +1,7 @@
 """Whether an exported model says what its model says, on photos."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -21,6 +21,7 @@ class Difference(NamedTuple):
         return f"mean {self.mean:.2g}, largest {self.largest:.2g}"
 
 
+_BATCH = 3  # photos that are also looked at together
 # What is let pass, by precision
 BOUNDS = {
     "fp32": Difference(1e-3, 1e-4),
@@ -35,7 +36,7 @@ def sample_inputs(
     """What a graph is given for each photo, one at a time. Its map, where it takes one, is the photo in gray; every
     other one is the photo itself."""
     for number, photo in enumerate(photos):
-        maps = {}
+        maps: dict[str, Any] = {}
         if "aux_pixel_values" in input_names:
             maps["aux_images"] = [photo.convert("L") if number % 2 else None]
         if "aux_kind" in input_names:
@@ -46,12 +47,13 @@ def sample_inputs(
 def difference(
     exported: PreTrainedModel, model: PreTrainedModel, inputs: Sequence[dict[str, torch.Tensor]]
 ) -> Difference:
-    """How far the maps of an exported model are from those of its model, photo by photo and in one batch.
+    """How far the maps of an exported model are from those of its model, photo by photo, some also in a batch.
 
     Raises:
         ExportError: if the maps are not numbers, or in a batch are others than alone.
     """
-    batch = {name: torch.cat([sample[name] for sample in inputs]) for name in inputs[0]}
+    some = inputs[:_BATCH]
+    batch = {name: torch.cat([sample[name] for sample in some]) for name in inputs[0]}
     with torch.inference_mode():
         expected = torch.cat([_maps(model, sample) for sample in inputs])
         alone = torch.cat([_maps(exported, sample) for sample in inputs])
@@ -59,7 +61,7 @@ def difference(
     errors = (alone - expected).abs()
     if not torch.isfinite(errors).all():
         raise ExportError("The exported model gives NaN. Export with --dtype fp32, and without --quantize.")
-    if (worst := (together - alone).abs().max().item()) > BOUNDS["fp32"].largest:
+    if (worst := (together - alone[: len(some)]).abs().max().item()) > BOUNDS["fp32"].largest:
         raise ExportError(f"In a batch, the exported model gives other maps than alone, by up to {worst:.2g}.")
     return Difference(errors.max().item(), errors.mean().item())
 

@@ -1,26 +1,46 @@
 """A model as a folder for onnxruntime: the graph, what prepares its images, and how to run it."""
 
 import logging
+import re
+import shutil
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
+from ..assets import LICENSE, checkpoint_source
+from ..constants import VERSION
 from ..errors import ExportError, in_a_line
 from ..extras import require
 from ..files import write_folder_aside
 from ..models.image_processing_usod import UsodImageProcessor
 from .checking import Difference, check_difference, difference, sample_inputs
-from .graph import Graph
+from .graph import Graph, neighbors_in_onnx
 from .precision import to_half, to_int8
 from .runner import MODEL_FILE, STRIDE, UsodOnnxModel
+from .usage import readme
 
 OPSET = 18
-PRECISIONS = ("fp32", "fp16", "int8")
+_MANY = 8  # photos, of which some can be spared for the check alone
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+class Origin(NamedTuple):
+    """What an exported folder says of where it comes from."""
+
+    model: str
+    adapter: str | None = None
+
+
+def require_exporter() -> None:
+    """Raises a `MissingPackageError` without the extra `onnx`."""
+    for package in _PACKAGES:
+        require(package, "onnx", "Exporting")
 
 
 def export_model(
@@ -32,7 +52,7 @@ def export_model(
     precision: str = "fp32",
     takes_aux: bool = False,
     dynamic_size: bool = False,
-    facts: dict[str, str] | None = None,
+    origin: Origin | None = None,
 ) -> Difference:
     """Writes a model, with the adapter that is active in it, to a folder that `load` and onnxruntime read.
 
@@ -41,11 +61,11 @@ def export_model(
     Args:
         model: in evaluation mode, on the CPU.
         output: must not exist.
-        photos: by which the folder is checked, and `int8` calibrated; at least one.
+        photos: by which the folder is checked, and `int8` calibrated, of eight or more by one half each; at least one.
         precision: `"fp32"`, `"fp16"` (features in half precision) or `"int8"` (convolutions in 8 bits).
         takes_aux: whether the maps are inputs too; otherwise, in a detector, images serve as their own.
         dynamic_size: whether sides may be any multiples of 32; otherwise they are those of `processor.size`.
-        facts: what the file is to say of its origin.
+        origin: what the folder is to say of it.
 
     Returns:
         How far its maps are from those of `model` on `photos`.
@@ -56,8 +76,7 @@ def export_model(
         FileExistsError: if `output` exists.
         MissingPackageError: without the extra `onnx`.
     """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        require(package, "onnx", "Exporting")
+    require_exporter()
     if takes_aux and not model.config.takes_aux:
         raise ExportError(f"--aux: a {model.config.model_type} model takes no auxiliary map; leave it out.")
     found = Difference(0.0, 0.0)
@@ -66,21 +85,23 @@ def export_model(
         nonlocal found
         graph = Graph(model, takes_aux)
         inputs = list(sample_inputs(photos, processor, graph.input_names))
-        single = folder / "single.onnx"
+        many = precision == "int8" and len(inputs) >= _MANY
+        calibration, inputs = (inputs[::2], inputs[1::2]) if many else (inputs, inputs)
+        single, path = folder / "single.onnx", folder / MODEL_FILE
         write_graph(graph, inputs[0], single, dynamic_size)
-        path = folder / MODEL_FILE
         if precision == "fp16":
             to_half(single, path)
         elif precision == "int8":
-            to_int8(single, path, ({name: value.numpy() for name, value in sample.items()} for sample in inputs))
+            to_int8(single, path, ({name: value.numpy() for name, value in sample.items()} for sample in calibration))
         else:
             single.rename(path)
         single.unlink(missing_ok=True)
-        _write_facts(path, {"precision": precision, **(facts or {})})
+        _tidy(path)
         model.config.to_json_file(folder / "config.json")  # without the code that PyTorch's would need
         processor.to_json_file(folder / "preprocessor_config.json")
         found = difference(UsodOnnxModel(folder), model, inputs)
         check_difference(found, precision)
+        _write_readme(folder, origin or Origin(model.name_or_path), precision, len(inputs), found, graph.input_names)
 
     write_folder_aside(output, write)
     return found
@@ -117,22 +138,38 @@ def write_graph(graph: Graph, sample: dict[str, torch.Tensor], path: Path, dynam
                 opset_version=OPSET,
                 dynamo=True,
                 dynamic_shapes=(shapes,),
+                custom_translation_table={torch.ops.hf_usod.neighbors.default: neighbors_in_onnx},
                 verbose=False,
             )
+            assert program is not None  # it is, as `dynamo` says
             program.save(path)
     except Exception as error:  # whatever the exporter cannot follow
         way_out = "It may be exported for one size: leave out --dynamic_size. " if dynamic_size else ""
         raise ExportError(f"This model cannot be exported to ONNX. {way_out}{in_a_line(error)[:300]}") from error
 
 
-def _write_facts(path: Path, facts: dict[str, str]) -> None:
+def _write_readme(
+    folder: Path, origin: Origin, precision: str, count: int, found: Difference, input_names: list[str]
+) -> None:
+    """README.md, and the license of what was exported, where it says which."""
+    source = Path(checkpoint_source(origin.adapter or origin.model))
+    card = source / "README.md"
+    stated = re.search(r"^license: (\S+)", card.read_text(encoding="utf-8"), re.MULTILINE) if card.is_file() else None
+    license_name = stated[1] if stated else None
+    own = source / "LICENSE"
+    if own.is_file() or license_name == "apache-2.0":
+        shutil.copyfile(own if own.is_file() else LICENSE, folder / "LICENSE")
+    text = readme(origin.model, origin.adapter, precision, VERSION, count, found, input_names, license_name)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _tidy(path: Path) -> None:
     import onnx
 
     model = onnx.load(path)
     for node in model.graph.node:  # the exporter's notes on where each node comes from are a third of a small file
         del node.metadata_props[:]
         node.doc_string = ""
-    onnx.helper.set_model_props(model, facts)
     onnx.save(model, path)
 
 

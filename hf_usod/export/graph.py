@@ -1,6 +1,8 @@
 """A model as a graph: the same numbers from operations that ONNX has, for any number of images."""
 
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from timm.layers import Conv2dSame
@@ -10,20 +12,22 @@ from transformers import PreTrainedModel
 
 from ..models.pixel_refiner import BANDWIDTH, EPSILON, PixelRefiner
 
+_END = 2**31 - 1  # of an axis, in ONNX
 
 
 class GraphMaxPool(nn.Module):
     """`nn.AdaptiveMaxPool2d`, of which ONNX knows nothing: the maximum over the pixels of each bin, by their places."""
 
-    def __init__(self, size: int):
+    def __init__(self, pool: nn.AdaptiveMaxPool2d):
         super().__init__()
-        self.size = size
+        side = pool.output_size
+        self.sizes: tuple = side if isinstance(side, tuple) else (side, side)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        for dim in (-2, -1):
-            length, bins = maps.shape[dim], torch.arange(self.size)
-            first, last = bins * length // self.size, ((bins + 1) * length - 1) // self.size
-            widest = (length + self.size - 1) // self.size + 1
+        for dim, size in zip((-2, -1), self.sizes, strict=True):
+            length, bins = maps.shape[dim], torch.arange(size)
+            first, last = bins * length // size, ((bins + 1) * length - 1) // size
+            widest = (length + size - 1) // size + 1
             places = torch.minimum(first[:, None] + torch.arange(widest), last[:, None])
             maps = maps.movedim(dim, -1)[..., places].amax(dim=-1).movedim(-1, dim)
         return maps
@@ -45,23 +49,50 @@ class GraphConvSame(nn.Module):
         return F.conv2d(maps, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
 
 
+@torch.library.custom_op("hf_usod::neighbors", mutates_args=())
+def neighbors(maps: torch.Tensor, pad: int, ys: list[int], xs: list[int]) -> torch.Tensor:
+    """The pixels of `maps` `(B, 1, H, W)` at each offset as channels, `(B, offsets, H, W)`; the border is repeated.
+
+    One operation, which `neighbors_in_onnx` writes down: of each slice the exporter makes ten nodes, in a minute.
+    """
+    height, width = maps.shape[-2:]
+    padded = F.pad(maps, (pad,) * 4, mode="replicate")
+    return torch.cat([padded[..., pad + y :, pad + x :][..., :height, :width] for y, x in zip(ys, xs, strict=True)], 1)
+
+
+@neighbors.register_fake
+def _(maps: torch.Tensor, pad: int, ys: list[int], xs: list[int]) -> torch.Tensor:
+    return maps.new_empty(maps.shape[0], len(ys), *maps.shape[2:])
+
+
+def neighbors_in_onnx(maps: Any, pad: int, ys: Sequence[int], xs: Sequence[int]) -> Any:
+    """`neighbors`, for the exporter."""
+    from onnxscript import opset18
+
+    op: Any = opset18
+    padded = op.Pad(maps, op.Constant(value_ints=[0, 0, pad, pad, 0, 0, pad, pad]), mode="edge")
+    axes = op.Constant(value_ints=[2, 3])
+    shifted = []
+    for y, x in zip(ys, xs, strict=True):
+        starts = op.Constant(value_ints=[pad + y, pad + x])
+        ends = op.Constant(value_ints=[y - pad or _END, x - pad or _END])  # from the end
+        shifted.append(op.Slice(padded, starts, ends, axes))
+    return op.Concat(*shifted, axis=1)
+
+
 class GraphRefiner(nn.Module):
     """`PixelRefiner` without its in-place steps: the neighbors of a pixel are the channels of one tensor."""
 
+    position_weights: torch.Tensor
+
     def __init__(self, refiner: PixelRefiner):
         super().__init__()
-        self.pad, self.offsets, self.num_iter, self.gain = refiner.pad, refiner.offsets, refiner.num_iter, refiner.gain
+        self.pad, self.num_iter, self.gain = refiner.pad, refiner.num_iter, refiner.gain
+        self.ys, self.xs = (list(shifts) for shifts in zip(*refiner.offsets, strict=True))
         self.register_buffer("position_weights", torch.tensor(refiner.position_weights)[:, None, None])
 
     def _neighbors(self, maps: torch.Tensor) -> torch.Tensor:
-        """`(B, 1, H, W)` -> `(B, offsets, H, W)`."""
-        height, width = maps.shape[-2:]
-        padded = F.pad(maps, (self.pad,) * 4, mode="replicate")
-        shifted = [
-            padded[..., self.pad + y : self.pad + y + height, self.pad + x : self.pad + x + width]
-            for y, x in self.offsets
-        ]
-        return torch.cat(shifted, dim=1)
+        return neighbors(maps, self.pad, self.ys, self.xs)
 
     def forward(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
         """As of `PixelRefiner`, for maps as large as their images."""
@@ -70,11 +101,11 @@ class GraphRefiner(nn.Module):
         neighbors = self._neighbors(channels)
         mean = neighbors.mean(dim=1, keepdim=True)
         differences = neighbors - mean
-        deviation = (differences.square().sum(dim=1, keepdim=True) / (len(self.offsets) - 1)).sqrt()
+        deviation = (differences.square().sum(dim=1, keepdim=True) / (len(self.ys) - 1)).sqrt()
         # In units of epsilon, as the exporter's optimizer takes an addition of 1e-8 for one of nothing
         scale = -1 / (images.shape[1] * (EPSILON * BANDWIDTH) ** 2) / (deviation / EPSILON + 1).square()
         affinities = differences * (differences + 2 * (mean - channels)) * scale
-        affinities = affinities.reshape(-1, images.shape[1], len(self.offsets), *size).sum(dim=1)
+        affinities = affinities.reshape(-1, images.shape[1], len(self.ys), *size).sum(dim=1)
         weights = (affinities - affinities.amax(dim=1, keepdim=True)).exp()
         weights = weights / weights.sum(dim=1, keepdim=True) + self.position_weights
         for _ in range(self.num_iter):
@@ -96,7 +127,7 @@ class Graph(nn.Module):
         self.takes_aux = takes_aux
         for name, module in list(self.model.named_modules()):
             if isinstance(module, nn.AdaptiveMaxPool2d):
-                self.model.set_submodule(name, GraphMaxPool(module.output_size))
+                self.model.set_submodule(name, GraphMaxPool(module))
             elif isinstance(module, Conv2dSame):
                 self.model.set_submodule(name, GraphConvSame(module))
             elif isinstance(module, PixelRefiner):
@@ -115,4 +146,4 @@ class Graph(nn.Module):
         return self.model(**dict(zip(self.input_names, inputs, strict=True))).logits
 
 
-__all__ = ["Graph", "GraphConvSame", "GraphMaxPool", "GraphRefiner"]
+__all__ = ["Graph", "GraphConvSame", "GraphMaxPool", "GraphRefiner", "neighbors", "neighbors_in_onnx"]

@@ -44,7 +44,13 @@ def to_int8(source: Path, target: Path, samples: Iterable[dict[str, np.ndarray]]
     Args:
         samples: what the model is given for each photo.
     """
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     CalibrationDataReader.register(_Calibration)

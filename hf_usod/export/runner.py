@@ -49,7 +49,9 @@ class UsodOnnxModel(UsodPreTrainedModel):
         place = torch.device(device)
         provider = _PROVIDERS.get(place.type)
         if provider not in (available := runtime.get_available_providers()):
-            raise LoadingError(f"--device {device}: onnxruntime does not know it here ({', '.join(available)}); give cpu.")
+            raise LoadingError(
+                f"--device {device}: onnxruntime does not know it here ({', '.join(available)}); give cpu."
+            )
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         settings = {"device_id": place.index or 0} if place.type == "cuda" else {}
@@ -89,14 +91,18 @@ class UsodOnnxModel(UsodPreTrainedModel):
         r"""
         Args:
             pixel_values, aux_pixel_values, aux_kind:
-                As of the model that was exported. Without `aux_pixel_values`, a model that takes them is given the image
-                itself.
+                As of the model that was exported. Without `aux_pixel_values`, a model that takes them is given the
+                image itself.
 
         Raises:
             DataError: for images of a size that the model was not exported for.
             MemoryError: if memory does not suffice.
         """
-        values = {"pixel_values": pixel_values, "aux_pixel_values": aux_pixel_values, "aux_kind": aux_kind}
+        values: dict[str, Any] = {
+            "pixel_values": pixel_values,
+            "aux_pixel_values": aux_pixel_values,
+            "aux_kind": aux_kind,
+        }
         if self.config.takes_aux and aux_pixel_values is None:
             values["aux_pixel_values"] = to_unit_range(pixel_values, self.config.image_mean, self.config.image_std)
         if self.config.modality_informed and aux_kind is None:
