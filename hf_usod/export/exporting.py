@@ -152,7 +152,8 @@ def _write_readme(
     folder: Path, origin: Origin, precision: str, count: int, found: Difference, input_names: list[str]
 ) -> None:
     """README.md, and the license of what was exported, where it says which."""
-    source = Path(checkpoint_source(origin.adapter or origin.model))
+    name = origin.adapter or origin.model
+    source = Path(checkpoint_source(name)) if name else folder  # which holds neither yet
     card = source / "README.md"
     stated = re.search(r"^license: (\S+)", card.read_text(encoding="utf-8"), re.MULTILINE) if card.is_file() else None
     license_name = stated[1] if stated else None

@@ -67,7 +67,10 @@ def find_maps(model: PreTrainedModel, folder: str | Path, jobs: Sequence[Job]) -
         ValueError: naming two maps of one photo, or if the model takes none, or an output would overwrite a map.
     """
     if not model.config.takes_aux:
-        raise DataError(f"A {model.config.model_type} model takes no auxiliary maps; use a detector (usod_sd).")
+        raise DataError(
+            f"A {model.config.model_type} model takes no auxiliary maps; use a detector (usod_sd; if it is "
+            "exported, with --aux)."
+        )
     maps = by_stem(folder)
     stems = {job.source: job.relative.with_suffix("").as_posix() for job in jobs}
     paired = {source: maps[stem] for source, stem in stems.items() if stem in maps}

@@ -145,7 +145,7 @@ class SalientObjectDetectionPipeline(Pipeline):
         elif aux is not None:
             raise ValueError(
                 f"A {self.model.config.model_type} model takes no auxiliary map. Give the image alone, or use a "
-                "detector of two streams (usod_sd)."
+                "detector of two streams (usod_sd; if it is exported, with --aux)."
             )
         if aux_kind is not None and "aux_kinds" not in maps:
             raise ValueError(f"aux_kind {aux_kind!r} is given, but this model treats all maps alike; leave it out.")

@@ -20,8 +20,19 @@ def photos() -> list[Image.Image]:
     return [Image.open(path).convert("RGB") for path in sorted(EXAMPLES.glob("*.jpg"))]
 
 
+@torch.no_grad()
+def _spread(model: UsodSdModel, images: torch.Tensor) -> None:
+    """Gives the logits, before refinement, mean 0 and deviation 2."""
+    refine, model.config.refine_maps = model.config.refine_maps, False
+    score = model.decoder.score
+    logits = model(images).logits
+    score.weight.mul_(2 / logits.std())
+    score.bias.copy_(-2 * logits.mean() / logits.std())
+    model.config.refine_maps = refine
+
+
 @pytest.fixture(scope="session")
-def tiny(tiny_backbone):
+def tiny(tiny_backbone, photos):
     """Makes a tiny detector, whose maps are no constants, and its processor."""
 
     def make(**options) -> Loaded:
@@ -41,7 +52,9 @@ def tiny(tiny_backbone):
                     torch.nn.init.kaiming_normal_(tensor)
                 elif "offsets" in name:
                     tensor.normal_()
-        return Loaded(model, UsodImageProcessor(size={"height": 96, "width": 96}))
+        processor = UsodImageProcessor(size={"height": 96, "width": 96})
+        _spread(model, processor(photos, return_tensors="pt")["pixel_values"])
+        return Loaded(model, processor)
 
     return make
 

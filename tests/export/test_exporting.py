@@ -32,7 +32,7 @@ def maps(model, *inputs, **options):
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_any_number_of_images(detector, exported, inputs, count):
     expected = maps(detector.model, inputs[:count])
-    assert expected.std() > 0.03
+    assert expected.std() > 0.2
     assert torch.allclose(maps(load(exported).model, inputs[:count]), expected, atol=1e-3)
 
 
@@ -100,11 +100,19 @@ def test_an_adapter_becomes_part_of_it(tiny_backbone, photos, tmp_path):
         assert not torch.allclose(exported, maps(adapted, pixels), atol=1e-2)
 
 
-def test_what_differs_is_not_written(detector, photos, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_the_embedded_detector(tmp_path, capsys):
+    assert main(["export", "usod-rgb-lite", "--output", str(tmp_path / "new")]) == 0
+    assert "new: 31.8 MiB. Saliency maps of photos differ from PyTorch's by mean" in capsys.readouterr().out
+    assert (tmp_path / "new" / "LICENSE").is_file()
+    assert "license: apache-2.0" in (tmp_path / "new" / "README.md").read_text()
+
+
+def test_what_differs_is_not_written(tiny, photos, tmp_path, monkeypatch):
     monkeypatch.setitem(checking.BOUNDS, "fp32", Difference(1e-12, 1e-12))
     monkeypatch.setattr("hf_usod.export.checking._BATCH", 1)
     with pytest.raises(ExportError, match=r"differ from PyTorch's by mean .*; at most mean 1e-12.* nothing"):
-        export_model(*detector, tmp_path / "new", photos[:1])
+        export_model(*tiny(), tmp_path / "new", photos[:1])
     assert list(tmp_path.iterdir()) == []
 
 
