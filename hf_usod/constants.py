@@ -7,6 +7,7 @@ REFINEMENTS = ("crf", "pixel", "none")  # of pseudo-labels
 OUTPUT_KINDS = ("saliency", "mask", "cutout", "overlay", "side_by_side")  # what `predict` can write
 FORMATS = ("png", "webp", "jpg")  # of these
 ALPHAS = ("soft", "hard")  # what the opacity of cutouts is: the saliency map, or the mask
+EDGES = ("fine", "none")  # of what `predict` writes
 AUX_KINDS = ("depth", "thermal", "flow")  # what an auxiliary map may be; those of the models, but "none"
 RUNTIMES = ("torch", "onnx")  # what may run a model
 TASKS = ("rgb", "rgbd", "rgbt", "video", "rsi")

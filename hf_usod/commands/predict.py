@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ..constants import ALPHAS, AUX_KINDS, FORMATS, OUTPUT_KINDS, RUNTIMES
+from ..constants import ALPHAS, AUX_KINDS, EDGES, FORMATS, OUTPUT_KINDS, RUNTIMES
 from ..errors import CommandError, counted
 from .common import model_options, not_negative, percentage, positive, unit_interval, without_loading_bars
 from .outputs import check_file
@@ -90,6 +90,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="FILE",
         help="a line for each photo and clip: its outputs, size and seconds, or its error; - for standard output",
     )
+    parser.add_argument(
+        "--edges",
+        choices=EDGES,
+        default="fine",
+        help="fine: outlines follow the photo's own pixels, and cutouts lose the background's colors there; none: as "
+        "the model gives them, enlarged (default: %(default)s)",
+    )
     parser.add_argument("--batch_size", type=positive, default=4, help="images at a time (default: %(default)s)")
     parser.add_argument(
         "--runtime", choices=RUNTIMES, help="what runs the model (default: onnx for a folder that `export` wrote)"
@@ -126,7 +133,9 @@ def run(args: argparse.Namespace) -> int:
     lift_limits()
     without_loading_bars()
     crop = None if args.crop is None else args.crop / 100
-    rendering = Rendering(tuple(args.save), args.threshold, args.background, args.temporal, args.alpha, crop)
+    rendering = Rendering(
+        tuple(args.save), args.threshold, args.background, args.temporal, args.alpha, crop, args.edges
+    )
     encoding = Encoding(args.format, args.quality)
     detect = load_pipeline(args.model, args.adapter, device=args.device, runtime=args.runtime)
     if args.output == PIPE:

@@ -202,7 +202,7 @@ def predict_bytes(detect: Detects, photo: bytes, rendering: Rendering, encoding:
     (saliency,) = Maps(detect, 1).of([image], ["the photo"])
     if isinstance(saliency, UsodError):
         raise saliency
-    picture = rendering.picture(kind, *rendering.cropped(image, saliency))
+    picture = rendering.picture(kind, *rendering.shown(image, saliency))
     data = io.BytesIO()
     picture.save(data, **encoding.options(image, "", shows_photo=picture.mode != "L"))
     return data.getvalue()
@@ -237,7 +237,7 @@ class _Photos:
 
     def write(self, job: Job, result: tuple[Image.Image, Tensor]) -> Record:
         start = time.perf_counter()
-        shown = self.rendering.cropped(*result)
+        shown = self.rendering.shown(*result) if job.outputs else result
         for kind, path in job.outputs.items():
             picture = self.rendering.picture(kind, *shown)
             options = self.encoding.options(result[0], job.source.name, shows_photo=picture.mode != "L")

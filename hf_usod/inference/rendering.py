@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageColor, ImageOps
 
 from ..errors import DataError
+from ..models.edge_refiner import foreground_colors, refine_edges
 from ..models.image_processing_usod import read_image, to_rgb
 from ..models.pipeline_usod import levels, render_outputs
 
@@ -88,6 +89,8 @@ class Rendering:
         alpha: the opacity of cutouts: `"soft"`, the saliency, or `"hard"`, the mask.
         crop: pictures of photos show no more than the object and this much around it, as a share of its longer side;
             None for all of the photo.
+        edges: fine ones are the photo's own (see `refine_edges`), and cutouts lose the background's colors there (see
+            `foreground_colors`); none of it otherwise.
 
     Raises:
         DataError: if `background` is neither.
@@ -99,6 +102,7 @@ class Rendering:
     temporal: bool = False
     alpha: str = "soft"
     crop: float | None = None
+    edges: str = "fine"
 
     def __post_init__(self):
         if self.background not in (None, TRANSPARENT):
@@ -109,9 +113,14 @@ class Rendering:
         """The kinds of pictures that have transparency in clips as well."""
         return ("cutout",) if self.background == TRANSPARENT else ()
 
-    def cropped(self, photo: Image.Image, saliency: torch.Tensor) -> tuple[Image.Image, torch.Tensor]:
-        """The part of a photo and its map `(H, W)` that pictures show: all of it where nothing is above the
-        threshold."""
+    def refined(self, photo: Image.Image, saliency: torch.Tensor) -> torch.Tensor:
+        """A map `(H, W)` with the `edges` that pictures show."""
+        return refine_edges(photo, saliency) if self.edges == "fine" else saliency
+
+    def shown(self, photo: Image.Image, saliency: torch.Tensor) -> tuple[Image.Image, torch.Tensor]:
+        """The part of a photo and its map `(H, W)` that pictures show, refined: all of it where nothing is above
+        the threshold."""
+        saliency = self.refined(photo, saliency)
         if self.crop is None:
             return photo, saliency
         rows, columns = ((saliency > self.threshold).any(dim=dim).nonzero() for dim in (1, 0))
@@ -128,13 +137,15 @@ class Rendering:
 
         Args:
             photo: RGB or RGBA.
-            saliency: `(H, W)` in [0, 1].
+            saliency: `(H, W)` in [0, 1], refined.
             opaque: whether there must be something behind a cutout, unless `background` is `TRANSPARENT`.
         """
         if kind == "overlay":
             return overlay(to_rgb(photo), levels(saliency))
         if kind == "side_by_side":
             return side_by_side(to_rgb(photo), levels(saliency))
+        if kind == "cutout" and self.edges == "fine":
+            photo = foreground_colors(photo, saliency)
         if kind == "cutout" and self.alpha == "hard":
             saliency = (saliency > self.threshold).float()
         picture = render_outputs(photo, saliency, self.threshold, [kind])[kind]

@@ -39,7 +39,7 @@ def detect(
         aux: its depth, thermal or flow map, for a detector that takes one.
         model, adapter: embedded names, folders or Hub ids; see `load`.
         device: None for the fastest there is.
-        rendering: `threshold`, `background`, `alpha` and `crop`, see `Rendering`.
+        rendering: `threshold`, `background`, `alpha`, `crop` and `edges`, see `Rendering`.
 
     Returns:
         What was given: of an array an array, `(H, W)` float32 in [0, 1] for a map, bool for a mask, else uint8
@@ -52,17 +52,17 @@ def detect(
     """
     if output not in OUTPUT_KINDS:
         raise DataError(f"output {output!r}: choose from {', '.join(OUTPUT_KINDS)}.")
-    shown = Rendering((output,), **rendering)
+    wanted = Rendering((output,), **rendering)
     photo = read_photo(image)
     given = photo if aux is None else {"image": photo, "aux": aux}
     (saliency,) = Maps(_detector(model, adapter, device), 1).of([given], ["the image"])
     if isinstance(saliency, DataError):
         raise saliency
-    photo, saliency = shown.cropped(photo, saliency)
+    photo, saliency = wanted.shown(photo, saliency)
     if output == "saliency" and isinstance(image, (np.ndarray, torch.Tensor)):
         values = saliency
     else:
-        picture = shown.picture(output, photo, saliency)
+        picture = wanted.picture(output, photo, saliency)
         if not isinstance(image, (np.ndarray, torch.Tensor)):
             return picture
         values = _values(picture, output)

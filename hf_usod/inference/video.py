@@ -76,6 +76,7 @@ class _Writers:
             writer.write_sound(packet)
 
     def write(self, image: Image.Image, saliency: Tensor, pts: int) -> None:
+        saliency = self.rendering.refined(image, saliency)
         pictures = {kind: self.rendering.picture(kind, image, saliency, opaque=True) for kind in self.outputs}
         if not self.by_kind:
             for kind, path in self.outputs.items():

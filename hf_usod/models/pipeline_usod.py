@@ -7,11 +7,13 @@ import torch
 from PIL import Image, ImageChops
 from transformers import Pipeline
 
+from .edge_refiner import foreground_colors, refine_edges
 from .image_processing_usod import check_aux, read_aux
 from .reading_usod import is_local, read_photo, to_rgb
 
 # What an input may hold by name: the columns of the data sets of hf_usod. Of these, `id` and `mask` are not looked at.
 _COLUMNS = {"image", "aux", "aux_kind", "id", "mask"}
+EDGES = ("fine", "none")
 OUTPUTS = ("predicted_saliency", "saliency", "mask", "cutout")
 
 
@@ -41,7 +43,11 @@ def cut_out(photo: Image.Image, opacity: Image.Image) -> Image.Image:
 
 
 def render_outputs(
-    photo: Image.Image, saliency: torch.Tensor, threshold: float = 0.5, outputs: Collection[str] = OUTPUTS
+    photo: Image.Image,
+    saliency: torch.Tensor,
+    threshold: float = 0.5,
+    outputs: Collection[str] = OUTPUTS,
+    edges: str = "none",
 ) -> dict[str, Any]:
     """What is made of a saliency map.
 
@@ -50,17 +56,20 @@ def render_outputs(
         saliency: `(H, W)` in [0, 1].
         threshold: saliency above it is object in the mask.
         outputs: which of `OUTPUTS`.
+        edges: of `EDGES`; fine ones are the photo's own (see `refine_edges`), and cutouts lose the background's colors
+            there (see `foreground_colors`).
 
     Returns:
-        `predicted_saliency` (`saliency` itself), `saliency` (mode L, 0-255), `mask` (mode L, 0 or 255) and `cutout`
+        `predicted_saliency`, `saliency` (mode L, 0-255), `mask` (mode L, 0 or 255) and `cutout`
         (RGBA: the photo with the saliency as its opacity, where it is not more transparent itself), all of the photo's
         size.
     """
+    own = refine_edges(photo, saliency) if edges == "fine" else saliency
     render = {
-        "predicted_saliency": lambda: saliency,
-        "saliency": lambda: levels(saliency),
-        "mask": lambda: levels((_checked(saliency) > threshold).float()),
-        "cutout": lambda: cut_out(photo, levels(saliency)),
+        "predicted_saliency": lambda: own,
+        "saliency": lambda: levels(own),
+        "mask": lambda: levels((_checked(own) > threshold).float()),
+        "cutout": lambda: cut_out(foreground_colors(photo, own) if edges == "fine" else photo, levels(own)),
     }
     return {kind: render[kind]() for kind in outputs}
 
@@ -96,6 +105,9 @@ class SalientObjectDetectionPipeline(Pipeline):
                 Saliency above it is object in the mask.
             outputs (`list[str]`, *optional*, defaults to all):
                 What is to be made; the less, the faster for large images.
+            edges (`str`, *optional*, defaults to `"none"`):
+                `"fine"` fits maps to the photo's own edges, and cutouts lose the background's colors there; with
+                `"none"` they are as the model gives them, enlarged.
             input_data_format (`str`, *optional*):
                 `"channels_first"` or `"channels_last"`, for arrays whose shape does not tell.
             batch_size (`int`, *optional*, defaults to 1):
@@ -113,16 +125,20 @@ class SalientObjectDetectionPipeline(Pipeline):
         """
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, threshold=None, outputs=None, input_data_format=None, aux_kind=None, **unknown):
+    def _sanitize_parameters(
+        self, threshold=None, outputs=None, input_data_format=None, aux_kind=None, edges=None, **unknown
+    ):
         if unknown:
-            options = "threshold, outputs, input_data_format, aux_kind, batch_size, num_workers"
+            options = "threshold, outputs, edges, input_data_format, aux_kind, batch_size, num_workers"
             raise TypeError(f"There is no option {', '.join(unknown)}; there are: {options}.")
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"`threshold` must be in [0, 1], got {threshold}.")
         if outputs is not None and (isinstance(outputs, str) or not set(outputs) <= set(OUTPUTS)):
             raise ValueError(f"`outputs` is a list of {', '.join(OUTPUTS)}; got {outputs!r}.")
+        if edges not in (None, *EDGES):
+            raise ValueError(f"`edges` is one of {', '.join(EDGES)}; got {edges!r}.")
         reading = {"input_data_format": input_data_format, "aux_kind": aux_kind}
-        rendering = {"threshold": threshold, "outputs": outputs}
+        rendering = {"threshold": threshold, "outputs": outputs, "edges": edges}
         return _given(reading), {}, _given(rendering)
 
     def preprocess(self, inputs, input_data_format=None, aux_kind: str | None = None):
@@ -159,16 +175,18 @@ class SalientObjectDetectionPipeline(Pipeline):
         outputs["image"] = image
         return outputs
 
-    def postprocess(self, model_outputs, threshold: float = 0.5, outputs: Collection[str] = OUTPUTS):
+    def postprocess(
+        self, model_outputs, threshold: float = 0.5, outputs: Collection[str] = OUTPUTS, edges: str = "none"
+    ):
         photo = model_outputs["image"]
         if isinstance(photo, list):  # batching wraps what is no tensor
             photo = photo[0]
         saliency = self.image_processor.post_process_saliency(model_outputs, [(photo.height, photo.width)])[0]
-        return render_outputs(photo, saliency.cpu(), threshold, outputs)
+        return render_outputs(photo, saliency.cpu(), threshold, outputs, edges)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-__all__ = ["OUTPUTS", "SalientObjectDetectionPipeline", "cut_out", "levels", "render_outputs"]
+__all__ = ["EDGES", "OUTPUTS", "SalientObjectDetectionPipeline", "cut_out", "levels", "render_outputs"]

@@ -100,12 +100,12 @@ def test_a_crop_is_the_object_and_its_margin():
     saliency = torch.zeros(30, 40)
     saliency[10:20, 15:35] = 0.9
     saliency[2, 2] = 0.4  # below the threshold
-    cropped, part = Rendering(crop=0.1).cropped(photo, saliency)
+    cropped, part = Rendering(crop=0.1, edges="none").shown(photo, saliency)
     assert cropped.size == (24, 14) and torch.equal(part, saliency[8:22, 13:37])
     assert (np.asarray(cropped) == np.asarray(photo)[8:22, 13:37]).all()
-    assert Rendering(crop=1).cropped(photo, saliency)[0].size == (40, 30)  # never beyond the photo
-    assert Rendering(crop=0).cropped(photo, torch.zeros(30, 40))[0] is photo
-    assert Rendering().cropped(photo, saliency) == (photo, saliency)
+    assert Rendering(crop=1).shown(photo, saliency)[0].size == (40, 30)  # never beyond the photo
+    assert Rendering(crop=0).shown(photo, torch.zeros(30, 40))[0] is photo
+    assert Rendering(edges="none").shown(photo, saliency) == (photo, saliency)
 
 
 def test_crops_of_all_kinds_are_alike(predict, tmp_path):
