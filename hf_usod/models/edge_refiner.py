@@ -22,7 +22,7 @@ REACH = 3  # pixels of the first scale around an outline within which a map may 
 SLACK = 2  # pixels around an outline that have little say, as it may be wrong by as many
 RIDGE = 1e-5  # added to the variances of colors in [0, 1]
 NOISE = 2e-4  # the variance of a photo's noise, which steep slopes would show
-GAIN = 1.5  # least squares draw values towards their mean; this draws them back
+GAIN = 2.5  # least squares draw values towards their mean; this draws them back
 TRACE = 1 / 255  # what a picture does not show
 POINTS = 2**18  # pixels of a photo that are looked at, at a time
 
@@ -43,13 +43,12 @@ def refine_edges(photo: Image.Image, saliency: torch.Tensor) -> torch.Tensor:
         `(H, W)` in [0, 1], float32.
     """
     photo, plain = to_rgb(photo), saliency.float()
-    colors, refined = [_shrink(photo, scale) for scale in SCALES], _area(plain, _size(photo, SCALES[0]))
-    reach = _reach(refined)
-    fitted = _fit(colors[0], refined, reach)
-    fitted, refined = (_enlarge(maps, colors[1].shape[-2:]) for maps in (fitted, refined))
-    refined = _follow(fitted, colors[1], refined)
-    fitted = _fit(colors[1], refined, _enlarge(reach, refined.shape[-2:]))
-    changed = _near(_follow(fitted, colors[1], refined), _area(plain, _size(photo, SCALES[1])))
+    (coarse, fine), (first, second) = zip(*(_shrink(photo, plain, side) for side in SCALES), strict=True)
+    reach = _reach(first)
+    fitted, reach = (_enlarge(maps, second.shape[-2:]) for maps in (_fit(coarse, first, reach), reach))
+    refined = _follow(fitted, fine, second)
+    fitted = _fit(fine, refined, reach)
+    changed = _near(_follow(fitted, fine, refined), second)
     return _at_full_size(photo, plain, torch.cat([fitted, refined], dim=1), changed)
 
 
@@ -59,20 +58,13 @@ def _reach(opacity: torch.Tensor) -> torch.Tensor:
     return _mean(F.max_pool2d(outline, 2 * REACH + 1, 1, REACH), SLACK)
 
 
-def _size(photo: Image.Image, side: int) -> tuple[int, int]:
+def _shrink(photo: Image.Image, maps: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A photo as `(1, 3, h, w)` in [0, 1], and its map `(H, W)` as `(1, 1, h, w)`, the longest side at most `side`."""
     scale = min(1.0, side / max(photo.size))
-    return max(1, round(photo.height * scale)), max(1, round(photo.width * scale))
-
-
-def _shrink(photo: Image.Image, side: int) -> torch.Tensor:
-    """`(1, 3, h, w)` in [0, 1], the longest side at most `side`."""
-    height, width = _size(photo, side)
+    width, height = (max(1, round(length * scale)) for length in photo.size)
     pixels = np.asarray(photo.resize((width, height), Image.Resampling.BOX), dtype=np.float32) / 255
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
-
-
-def _area(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return F.interpolate(maps[None, None], size=size, mode="area")
+    colors = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+    return colors, F.interpolate(maps[None, None], size=(height, width), mode="area")
 
 
 def _enlarge(maps: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
@@ -80,10 +72,16 @@ def _enlarge(maps: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
 
 
 def _mean(maps: torch.Tensor, radius: int) -> torch.Tensor:
-    """Of the windows around all pixels, as far as they are inside."""
-    side = 2 * radius + 1
-    maps = F.avg_pool2d(maps, (side, 1), 1, (radius, 0), count_include_pad=False)
-    return F.avg_pool2d(maps, (1, side), 1, (0, radius), count_include_pad=False)
+    """Of the square windows around all pixels, as far as they are inside. As products of matrices, whose time does not
+    depend on the radius."""
+    rows, columns = (_averages(length, radius) for length in maps.shape[-2:])
+    return rows @ maps @ columns.T
+
+
+def _averages(length: int, radius: int) -> torch.Tensor:
+    places = torch.arange(length)
+    inside = ((places[:, None] - places).abs() <= radius).float()
+    return inside / inside.sum(dim=1, keepdim=True)
 
 
 def _fit(colors: torch.Tensor, opacity: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
@@ -187,8 +185,7 @@ def foreground_colors(photo: Image.Image, opacity: torch.Tensor) -> Image.Image:
     Returns:
         The photo, in other colors where its opacity is neither 0 nor 1 (to a level of 255).
     """
-    colors = _shrink(to_rgb(photo), SCALES[-1])
-    small = _area(opacity, _size(photo, SCALES[-1]))
+    colors, small = _shrink(to_rgb(photo), opacity, SCALES[-1])
     front, back = (_nearby(colors, share) for share in (small, 1 - small))
     pixels = torch.from_numpy(np.array(photo.convert("RGB")))
     for place, grid in _points((opacity > TRACE) & (opacity < 1 - TRACE)):
