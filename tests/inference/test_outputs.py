@@ -147,7 +147,9 @@ def test_from_standard_input_to_standard_output(model, photos, predict, tmp_path
     data = (photos / "a.jpg").read_bytes()
     done = subprocess.run([*command, "--model", model], input=data, capture_output=True, check=True)
     with Image.open(io.BytesIO(done.stdout)) as piped, Image.open(tmp_path / "out" / "a.png") as written:
-        assert piped.mode == "RGBA" and (np.asarray(piped) == np.asarray(written)).all()
+        # In a batch of another size, the same but for rounding
+        difference = np.asarray(piped).astype(int) - np.asarray(written)
+        assert piped.mode == "RGBA" and np.abs(difference).max() <= 1
     broken = subprocess.run([*command, "--model", model], input=data[:200], capture_output=True)
     assert broken.returncode == 1 and broken.stdout == b"" and len(broken.stderr.splitlines()) == 1
 

@@ -255,7 +255,9 @@ def test_transparent_photos_keep_their_colors_and_transparency(predict, tmp_path
     image = photo(mode="RGBA")
     image.putalpha(100)
     image.save(tmp_path / "a.png")
-    assert predict(tmp_path / "a.png", "--save", "cutout", "saliency", "overlay", "side_by_side") == 0
+    assert (
+        predict(tmp_path / "a.png", "--save", "cutout", "saliency", "overlay", "side_by_side", "--edges", "none") == 0
+    )
     cutout, saliency = (np.asarray(Image.open(tmp_path / "out" / f"a_{k}.png")) for k in ("cutout", "saliency"))
     assert np.array_equal(cutout[..., :3], np.asarray(image)[..., :3])
     assert np.abs(cutout[..., 3] - saliency * (100 / 255)).max() <= 1
@@ -351,7 +353,7 @@ def test_what_a_photo_tells_is_kept(predict, tmp_path, suffix, orientation):
     resolution = {} if suffix in (".webp", ".avif") else {"dpi": (300, 300)}
     photo().save(tmp_path / f"a{suffix}", exif=exif_of_a_camera(orientation), **resolution)
     kinds = ["saliency", "mask", "cutout", "overlay", "side_by_side"]
-    assert predict(tmp_path / f"a{suffix}", "--save", *kinds) == 0
+    assert predict(tmp_path / f"a{suffix}", "--save", *kinds, "--edges", "none") == 0
     upright = np.asarray(read_photo(tmp_path / f"a{suffix}"))
     for kind in kinds:
         with Image.open(tmp_path / "out" / f"a_{kind}.png") as made:
@@ -501,3 +503,17 @@ def test_a_heif_photo_without_its_reader_says_what_to_install(predict, tmp_path,
     assert f"{tmp_path / 'a.heic'}: cannot be read as an image (it is a HEIF file; `pip install pillow-heif`" in (
         capsys.readouterr().err
     )
+
+
+def test_edges(predict, tmp_path):
+    photo(200, 150).save(tmp_path / "a.png")
+    kinds = ["saliency", "mask", "cutout", "overlay", "side_by_side"]
+    assert predict(tmp_path / "a.png", "--save", *kinds, "--edges", "none", output="none") == 0
+    assert predict(tmp_path / "a.png", "--save", *kinds, output="fine") == 0
+    made = {
+        edges: {k: np.asarray(Image.open(tmp_path / edges / f"a_{k}.png")) for k in kinds} for edges in ("none", "fine")
+    }
+    for kind in kinds:
+        assert (made["fine"][kind] != made["none"][kind]).any()
+    assert np.array_equal(made["fine"]["cutout"][..., 3], made["fine"]["saliency"])
+    assert np.array_equal(made["fine"]["side_by_side"][:, 200:, 0], made["fine"]["saliency"])

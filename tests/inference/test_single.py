@@ -28,7 +28,7 @@ def photo():
 
 @pytest.fixture(scope="module")
 def expected(model, photo):
-    return load_pipeline(model, device="cpu")(photo)
+    return load_pipeline(model, device="cpu")(photo, edges="fine")
 
 
 def test_of_a_picture_a_picture(model, photo, expected, tmp_path):

@@ -7,6 +7,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, pipeline
 
 from hf_usod import SalientObjectDetectionPipeline
+from hf_usod.models.edge_refiner import foreground_colors, refine_edges
 
 TASK = "salient-object-detection"
 MODES = {"saliency": "L", "mask": "L", "cutout": "RGBA"}
@@ -201,3 +202,17 @@ def test_a_photo_that_is_transparent_itself(detect):
     cutout, saliency = np.asarray(output["cutout"]), np.asarray(output["saliency"]).astype(float)
     assert np.array_equal(cutout[..., :3], np.asarray(photo)[..., :3])
     assert np.abs(cutout[..., 3] - saliency * alpha / 255).max() <= 1
+
+
+def test_edges(detect):
+    photo = PHOTOS[0]
+    plain, fine = detect(photo, edges="none"), detect(photo, edges="fine")
+    _assert_same(plain, detect(photo))
+    saliency = refine_edges(photo, plain["predicted_saliency"])
+    assert torch.equal(fine["predicted_saliency"], saliency) and not torch.equal(saliency, plain["predicted_saliency"])
+    assert np.array_equal(np.asarray(fine["mask"]) > 0, saliency > 0.5)
+    cutout = foreground_colors(photo, saliency)
+    cutout.putalpha(fine["saliency"])
+    assert np.array_equal(fine["cutout"], cutout)
+    with pytest.raises(ValueError, match="`edges` is one of fine, none"):
+        detect(photo, edges="soft")

@@ -89,9 +89,9 @@ def test_exported_files(checkpoint, pipeline_folder, detector_folder):
     code |= {"image_processing_usod.py", "reading_usod.py"}
     data = {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert set(os.listdir(checkpoint)) == code | data
-    assert set(os.listdir(pipeline_folder)) == code | data | {"pipeline_usod.py"}
+    assert set(os.listdir(pipeline_folder)) == code | data | {"edge_refiner.py", "pipeline_usod.py"}
     code = code - {"modeling_usod_sce.py"} | {"modeling_usod_sd.py", "pixel_refiner.py"}
-    assert set(os.listdir(detector_folder)) == code | data | {"pipeline_usod.py"}
+    assert set(os.listdir(detector_folder)) == code | data | {"edge_refiner.py", "pipeline_usod.py"}
 
 
 def test_auto_map(checkpoint):
