@@ -50,6 +50,7 @@ VALID: dict[tuple[str, ...], Words] = {
         "--output": ["picture"],
     },
     ("train",): {"--images": ["photos"], "--output_dir": ["out"]},
+    ("export",): {"model": ["tiny"], "--output": ["out"]},
     ("report",): {"run_folder": ["run"], "--output": ["page.html"]},
 }
 # Calls in which an argument has a meaning, where it has none in the one above
@@ -88,6 +89,7 @@ BY_NAME: dict[tuple[str, str], list[str]] = {
     ("evaluate", "note"): [],  # empty by default
     ("evaluate", "names"): ["", "nothing"],
     ("evaluate", "html"): ["", "page", "note.txt/below.html"],
+    ("export", "images"): FOLDER,
     ("report", "run_folder"): ["", "nowhere", "note.txt", "empty"],
     ("report", "output"): ["", "empty", "note.txt/below"],
     ("convert", "checkpoint"): [*FILE, "photos/a.png"],
