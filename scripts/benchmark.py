@@ -37,10 +37,12 @@ def main() -> int:
         )
         for part in parts:
             part.add_options(command)
+        command.add_argument("--only", choices=COMMANDS[name], help="one of its parts")
     options = parser.parse_args()
     print(f"command: {shlex.join(['python', *sys.argv])}")
     print(f"{len(os.sched_getaffinity(0))} cores, {options.threads} threads, torch {torch.__version__}\n")
-    return max(part.run(options) for part in modules[options.command])
+    chosen = zip(COMMANDS[options.command], modules[options.command], strict=True)
+    return max(part.run(options) for name, part in chosen if options.only in (None, name))
 
 
 if __name__ == "__main__":
