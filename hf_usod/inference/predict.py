@@ -4,6 +4,7 @@ import io
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, takewhile
@@ -28,6 +29,7 @@ from .jobs import Job, check_untouched, plan_jobs
 from .maps import Maps
 from .rendering import TRANSPARENT, Rendering
 from .report import Record, Report, Tell
+from .speed import at_full_speed
 from .video import predict_clip
 
 OPENED = 1000  # results of an earlier run at most, which takes some tenths of a second
@@ -169,10 +171,11 @@ def predict(
     try:
         kind = "flow" if aux.flow and read_map and detect.model.config.modality_informed else aux.kind
         maps = Maps(detect, batch_size, **({"aux_kind": kind} if kind else {}))
-        _predict_photos(_Photos(maps, rendering, encoding, read_map), photos, progress, report, tell)
-        for job in jobs:
-            if job.is_clip:
-                tell(_predict_clip(detect, job, rendering, batch_size, progress, report))
+        with at_full_speed(detect) if jobs else nullcontext():
+            _predict_photos(_Photos(maps, rendering, encoding, read_map), photos, progress, report, tell)
+            for job in jobs:
+                if job.is_clip:
+                    tell(_predict_clip(detect, job, rendering, batch_size, progress, report))
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(
             f"stopped. {str(report).capitalize()} done and kept in {output}; the same command goes on."

@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig, ResNetConfig
 from ..adapters import UsodAdapterConfig
 from ..conversion import load_pretrained_backbone
 from ..data import Sample, SampleViews, jitter_colors, second_scale, zoom, zoom_boxes
+from ..folding import fold_batch_norms, maps_of_an_example
 from ..labels import LabelStore, PixelRefiner, read_label, rectify
 from ..loading import load
 from ..models.configuration_usod import UsodSdConfig
@@ -25,7 +26,6 @@ from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sd import UsodSdModel
 from ..objectives import bce_loss, consistency_loss, iou_loss
 from .arguments import DetectorArguments
-from .frozen import fold_batch_norms
 from .loop import train_stage
 from .photos import join, label_files, list_run_samples, readable_samples
 from .run_folder import RunFolder
@@ -258,16 +258,9 @@ def prepare_detector(args: DetectorArguments) -> tuple[UsodSdModel | PeftModel, 
     return model, set_input_size(image_processor, args.size)
 
 
-def _maps_of_an_example(model: nn.Module) -> tuple[torch.Tensor, ...]:
-    """All maps of a detector, of noise."""
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    outputs = model(pixel_values=image)
-    return (outputs.logits, *outputs.side_logits.values())
-
-
 def fold_frozen(model: PeftModel) -> nn.Module:
     """An adapted detector of the same maps without the batch norms of what is frozen: a fifth less time a step."""
-    return fold_batch_norms(model, _maps_of_an_example, trained=True)
+    return fold_batch_norms(model, maps_of_an_example, trained=True)
 
 
 def open_labels(
