@@ -1,5 +1,6 @@
 """The one way from a name, folder or Hub id, with or without adapter, to a model and its image processor."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,7 +132,9 @@ def load(
 
 
 def _fastest_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    """Of several processes on a machine, each has a GPU of its own."""
+    gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return gpu if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def load_pipeline(

@@ -1,6 +1,7 @@
 """Times parts of the package against plain transcriptions of what they compute, and compares their peak memory.
 
     python scripts/benchmark.py train --images DIR
+    python scripts/benchmark.py predict --images DIR
     python scripts/benchmark.py refiner
 
 Every part is a module in `benchmarks`, with `add_options(parser)` and `run(options) -> exit status`.
@@ -17,6 +18,7 @@ import torch
 # What each command runs, one after the other; options of the same name are shared
 COMMANDS = {
     "train": ["cue_extractor", "detector"],
+    "predict": ["predict"],
     "refiner": ["refiner"],
 }
 

@@ -1,6 +1,7 @@
 """What several commands share."""
 
 import argparse
+import os
 
 from ..constants import DEFAULT_MODEL
 
@@ -41,6 +42,11 @@ def percentage(text: str) -> int:
     if not 1 <= (number := int(text)) <= 100:
         raise argparse.ArgumentTypeError(f"must be from 1 to 100, got {text}")
     return number
+
+
+def process_place() -> tuple[int, int]:
+    """This process's place among those that `accelerate launch` or `torchrun` started, and their number."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def without_loading_bars() -> None:

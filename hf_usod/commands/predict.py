@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, TextIO
 
 from ..constants import ALPHAS, AUX_KINDS, EDGES, FORMATS, OUTPUT_KINDS, RUNTIMES
 from ..errors import CommandError, counted
-from .common import model_options, not_negative, percentage, positive, unit_interval, without_loading_bars
+from .common import (
+    model_options,
+    not_negative,
+    percentage,
+    positive,
+    process_place,
+    unit_interval,
+    without_loading_bars,
+)
 from .outputs import check_file
 
 if TYPE_CHECKING:
@@ -101,6 +109,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--runtime", choices=RUNTIMES, help="what runs the model (default: onnx for a folder that `export` wrote)"
     )
+    parser.add_argument(
+        "--mixed_precision",
+        choices=["no", "bf16", "fp16"],
+        default="no",
+        help="what the network computes in: bf16 is faster on newer CPUs and GPUs (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.set_defaults(run=run)
 
@@ -120,6 +134,8 @@ def _check(args: argparse.Namespace) -> None:
         raise CommandError("--output -: takes one picture. Give one photo and one kind, or a folder for --output.")
     if args.output == PIPE and (args.aux or args.task or args.temporal or args.json):
         raise CommandError("--output -: is for one photo alone; leave out --aux, --task, --temporal and --json.")
+    if args.output == PIPE and process_place()[1] > 1:
+        raise CommandError("--output -: is for one process.")
     if args.json and args.json != PIPE:
         check_file(Path(args.json), "--json")
 
@@ -140,13 +156,13 @@ def run(args: argparse.Namespace) -> int:
     detect = load_pipeline(args.model, args.adapter, device=args.device, runtime=args.runtime)
     if args.output == PIPE:
         return _to_standard_output(detect, args.inputs[0], rendering, encoding)
-    with _records(args.json) as tell:
+    with _records(_of_this_process(args.json)) as tell:
         report = _predict(args, detect, rendering, encoding, tell)
     return _tell(report, args.output, sys.stderr if args.json == PIPE else sys.stdout)
 
 
 def _to_standard_output(detect: "Detects", source: str, rendering: "Rendering", encoding: "Encoding") -> int:
-    from ..inference.predict import predict_bytes
+    from ..inference.single import predict_bytes
 
     if sys.stdout.isatty():
         raise CommandError("--output -: standard output is a terminal. Send it to a file, with > FILE.")
@@ -157,6 +173,15 @@ def _to_standard_output(detect: "Detects", source: str, rendering: "Rendering", 
         raise CommandError(f"{'standard input' if source == PIPE else source}: {error}") from error
     sys.stdout.buffer.write(picture)
     return 0
+
+
+def _of_this_process(target: str | None) -> str | None:
+    """Of several processes each has a file of its own: `lines.1.jsonl`."""
+    place, count = process_place()
+    if target in (None, PIPE) or count == 1:
+        return target
+    path = Path(target)
+    return str(path.with_name(f"{path.stem}.{place}{path.suffix}"))
 
 
 @contextmanager
@@ -188,6 +213,8 @@ def _predict(
             batch_size=args.batch_size,
             encoding=encoding,
             overwrite=args.overwrite,
+            mixed_precision=args.mixed_precision,
+            shard=process_place(),
             tell=tell,
         )
     except (FileNotFoundError, ValueError) as error:

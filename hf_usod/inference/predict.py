@@ -1,6 +1,5 @@
 """Salient objects of many photos and clips, from files to files."""
 
-import io
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -136,6 +135,8 @@ def predict(
     batch_size: int = 4,
     encoding: Encoding = Encoding(),  # noqa: B008
     overwrite: bool = False,
+    mixed_precision: str = "no",
+    shard: tuple[int, int] = (0, 1),
     progress: bool = True,
     tell: Tell = lambda record: None,
 ) -> Report:
@@ -152,6 +153,8 @@ def predict(
         batch_size: images that go through the model at a time.
         encoding: the files of photos.
         overwrite: whether to replace outputs that exist; otherwise they are kept and reported.
+        mixed_precision: see `at_full_speed`.
+        shard: of several processes this one's place and their number: it takes its part of the photos and clips.
         tell: is called with what became of each photo and clip that was not done before, as soon as it is known.
 
     Raises:
@@ -163,7 +166,9 @@ def predict(
     """
     encoding.check(rendering.kinds, rendering.background not in (None, TRANSPARENT))
     plan, report = plan_jobs(inputs, output, rendering.kinds, rendering.transparent, encoding.suffix), Report()
-    jobs = _to_do(plan.jobs, overwrite, report)
+    if rendering.temporal and shard[1] > 1:
+        raise DataError("Maps that agree over time depend on one another: use one process.")
+    jobs = _to_do(plan.jobs[shard[0] :: shard[1]], overwrite, report)
     read_map = _aux_reader(detect.model, aux, plan.jobs, report)
     photos = [job for job in jobs if not job.is_clip]
     if rendering.temporal:
@@ -171,7 +176,7 @@ def predict(
     try:
         kind = "flow" if aux.flow and read_map and detect.model.config.modality_informed else aux.kind
         maps = Maps(detect, batch_size, **({"aux_kind": kind} if kind else {}))
-        with at_full_speed(detect) if jobs else nullcontext():
+        with at_full_speed(detect, mixed_precision) if jobs else nullcontext():
             _predict_photos(_Photos(maps, rendering, encoding, read_map), photos, progress, report, tell)
             for job in jobs:
                 if job.is_clip:
@@ -191,24 +196,6 @@ def predict(
         report.notes.append("The background is behind cutouts, and none is made; --save cutout makes them.")
     report.notes += plan.notes
     return report
-
-
-def predict_bytes(detect: Detects, photo: bytes, rendering: Rendering, encoding: Encoding = Encoding()) -> bytes:  # noqa: B008
-    """One picture of a photo, from the bytes of a file to those of another; `rendering` is of one kind.
-
-    Raises:
-        ValueError: if it is no photo that can be read, the model has no map for it, or the format no transparency.
-    """
-    (kind,) = rendering.kinds
-    encoding.check(rendering.kinds, rendering.background not in (None, TRANSPARENT))
-    image = read_photo(photo)
-    (saliency,) = Maps(detect, 1).of([image], ["the photo"])
-    if isinstance(saliency, UsodError):
-        raise saliency
-    picture = rendering.picture(kind, *rendering.shown(image, saliency))
-    data = io.BytesIO()
-    picture.save(data, **encoding.options(image, "", shows_photo=picture.mode != "L"))
-    return data.getvalue()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """One picture in, one picture out: the shortest way in Python."""
 
+import io
 from functools import lru_cache
 from typing import Any
 
@@ -8,12 +9,14 @@ import torch
 from PIL import Image
 
 from ..constants import OUTPUT_KINDS
-from ..errors import DataError
+from ..errors import DataError, UsodError
 from ..loading import load_pipeline
 from ..models.pipeline_usod import SalientObjectDetectionPipeline
 from ..models.reading_usod import read_photo
+from .encoding import Encoding
 from .maps import Maps
-from .rendering import Rendering
+from .predict import Detects
+from .rendering import TRANSPARENT, Rendering
 
 
 @lru_cache(maxsize=2)
@@ -78,3 +81,21 @@ def _values(picture: Image.Image, output: str) -> torch.Tensor:
 def _last(values: torch.Tensor) -> torch.Tensor:
     """With the channels last, if there are any."""
     return values if values.ndim == 2 else values.permute(1, 2, 0)
+
+
+def predict_bytes(detect: Detects, photo: bytes, rendering: Rendering, encoding: Encoding = Encoding()) -> bytes:  # noqa: B008
+    """One picture of a photo, from the bytes of a file to those of another; `rendering` is of one kind.
+
+    Raises:
+        ValueError: if it is no photo that can be read, the model has no map for it, or the format no transparency.
+    """
+    (kind,) = rendering.kinds
+    encoding.check(rendering.kinds, rendering.background not in (None, TRANSPARENT))
+    image = read_photo(photo)
+    (saliency,) = Maps(detect, 1).of([image], ["the photo"])
+    if isinstance(saliency, UsodError):
+        raise saliency
+    picture = rendering.picture(kind, *rendering.shown(image, saliency))
+    data = io.BytesIO()
+    picture.save(data, **encoding.options(image, "", shows_photo=picture.mode != "L"))
+    return data.getvalue()

@@ -1,0 +1,151 @@
+"""Times `hf_usod.inference.predict` on photos of 400 x 300 against the plain loop.
+
+    python scripts/benchmark.py predict --images DIR
+
+The plain loop is what anyone writes first: for each photo the processor, the model as it is loaded, post-processing,
+and saving the map as PNG. Ours writes the same maps, with --edges fine other ones; each side runs in a process of its
+own, and is timed from the loaded model to the last file. Beside photos a second and peak memory it tells how work is
+shared among decoding, preparing, the network, the pixel refiner in it, edges, and encoding; as several of them are done
+at a time, shares are of their sum.
+"""
+
+import argparse
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hf_usod.data import list_images
+from hf_usod.inference import Rendering
+from hf_usod.inference import rendering as rendering_module
+from hf_usod.loading import load_pipeline
+from hf_usod.models import pixel_refiner
+from hf_usod.models.image_processing_usod import UsodImageProcessor
+
+from .measuring import Stopwatch, alone, peak_memory
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "space" / "examples"
+PHOTO = (400, 300)
+PARTS = ("decode", "prepare", "network", "refine", "edges", "encode")
+TOLERANCE = 0.5  # levels of 255, mean absolute difference of maps
+
+
+class Measurement(NamedTuple):
+    """What one side's process hands back."""
+
+    photos_per_second: float
+    seconds: dict[str, float]  # of work on each part, in all threads
+    memory: float  # peak of the process, in MiB
+
+
+def write_photos(folder: Path, images: str, count: int) -> None:
+    """So many photos of 400 x 300, the first of a folder; from the first again where there are too few."""
+    for number, path in enumerate(itertools.islice(itertools.cycle(list_images(images)), count)):
+        with Image.open(path) as image:
+            image.convert("RGB").resize(PHOTO, Image.Resampling.LANCZOS).save(folder / f"{number:04d}.jpg", quality=92)
+
+
+def plain_loop(detect: Any, photos: Path, output: Path) -> None:
+    model, processor = detect.model, detect.image_processor
+    for path in sorted(photos.iterdir()):
+        image = Image.open(path).convert("RGB")
+        with torch.no_grad():
+            outputs = model(**processor(image, return_tensors="pt"))
+        (saliency,) = processor.post_process_saliency(outputs, [(image.height, image.width)])
+        Image.fromarray((saliency * 255).round().byte().numpy()).save(output / f"{path.stem}.png")
+
+
+def watch_parts(watch: Stopwatch, detect: Any) -> None:
+    """Has the parts of our side timed."""
+    import importlib
+
+    predict = importlib.import_module("hf_usod.inference.predict")
+    predict.read_photo = watch.timed("decode", predict.read_photo)
+    predict.write_aside = watch.timed("encode", predict.write_aside)
+    rendering_module.refine_edges = watch.timed("edges", rendering_module.refine_edges)
+    UsodImageProcessor.__call__ = watch.timed("prepare", UsodImageProcessor.__call__)
+    forward = pixel_refiner.PixelRefiner.forward
+    pixel_refiner.PixelRefiner.forward = watch.timed("refine", forward)
+    kind = type(detect.model)
+    kind.forward = watch.timed("network", kind.forward)
+
+
+def measure(
+    side: str, model: str, photos: Path, output: Path, options: argparse.Namespace, size: int = 1
+) -> Measurement:
+    torch.set_num_threads(options.threads)
+    detect = load_pipeline(model, device="cpu")
+    watch = Stopwatch()
+    output.mkdir()
+    start = time.perf_counter()
+    if side == "plain":
+        plain_loop(detect, photos, output)
+    else:
+        from hf_usod.inference import predict
+
+        watch_parts(watch, detect)
+        shown = Rendering(("saliency",), edges=options.edges)
+        precision = options.mixed_precision if model == options.model else "no"
+        predict(detect, [photos], output, shown, batch_size=size, mixed_precision=precision, progress=False)
+    seconds = time.perf_counter() - start
+    watch.seconds["network"] -= watch.seconds["refine"]
+    return Measurement(len(list(photos.iterdir())) / seconds, dict(watch.seconds), peak_memory())
+
+
+def difference(one: Path, other: Path) -> float:
+    """Of the maps in two folders, mean absolute, in levels."""
+
+    def levels(path: Path) -> np.ndarray:
+        return np.asarray(Image.open(path)).astype(np.float32)
+
+    return statistics.fmean(float(np.abs(levels(path) - levels(other / path.name)).mean()) for path in one.iterdir())
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", default=str(EXAMPLES), help="folder of photos (default: the examples of the Space)")
+    parser.add_argument("--count", type=int, default=60, help="photos; they come again to make as many")
+    parser.add_argument("--model", default="usod-rgb-lite", help="an embedded name, or a folder")
+    parser.add_argument(
+        "--onnx", metavar="DIR", help="the same model as `hf-usod export` wrote it, to be timed as well"
+    )
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no", help="of ours in PyTorch")
+    parser.add_argument("--edges", choices=("none", "fine"), default="none")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+
+
+def run(options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        photos = root / "photos"
+        photos.mkdir()
+        write_photos(photos, options.images, options.count)
+        plain = alone(measure, "plain", options.model, photos, root / "plain", options)
+        sides = [("PyTorch", options.model, size) for size in options.batch_sizes]
+        sides += [("ONNX", options.onnx, size) for size in options.batch_sizes if options.onnx]
+        how = f"edges {options.edges}, mixed precision {options.mixed_precision}"
+        print(f"{options.count} photos of {PHOTO[0]} x {PHOTO[1]}, {options.model}, {how}\n")
+        print(f"{'':22}{'photos/s':>9}{'ratio':>7}{'MiB':>7}   " + "".join(f"{part:>9}" for part in PARTS))
+        print(f"{'plain loop':22}{plain.photos_per_second:9.2f}{1:6.1f}x{plain.memory:7.0f}")
+        worst = 0.0
+        for number, (runtime, model, size) in enumerate(sides):
+            output = root / str(number)
+            ours = alone(measure, "ours", model, photos, output, options, size)
+            total = sum(ours.seconds.get(part, 0.0) for part in PARTS)
+            shares = "".join(f"{ours.seconds.get(part, 0.0) / total:9.0%}" for part in PARTS)
+            ratio = ours.photos_per_second / plain.photos_per_second
+            name = f"{runtime}, batch {size}"
+            print(f"{name:22}{ours.photos_per_second:9.2f}{ratio:6.1f}x{ours.memory:7.0f}   {shares}", flush=True)
+            worst = max(worst, difference(root / "plain", output))
+        print(f"\nmean absolute difference of maps to the plain loop's, at most: {worst:.3f} of 255 levels")
+        if (options.edges, options.mixed_precision) == ("none", "no") and worst > TOLERANCE:
+            print("The sides do not make the same maps.", file=sys.stderr)
+            return 1
+    return 0
