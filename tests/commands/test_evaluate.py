@@ -207,7 +207,7 @@ def test_a_task_and_the_sets_that_are_not_there(data, model, tmp_path, capsys):
         ("--images {data}/RGB --masks {data}/GT --html page", "give a name that ends in .html"),
         ("--predictions {data}/nowhere --masks {data}/GT", "nowhere: no such folder"),
         ("--predictions {data}/RGB/a/0.png --masks {data}/GT", "is a file; a folder is expected"),
-        ("--images {data}/RGB --masks {data}/GT --device nonsense", "--device nonsense: cannot be used"),
+        ("--images {data}/RGB --masks {data}/GT --device nonsense", "--device nonsense: no such device"),
         ("--predictions {data}/maps --masks {data}/GT --output {data}/RGB/a/0.png", "a folder is expected"),
         ("--predictions {data}/maps --masks {data}/GT --output {data}/RGB/a/0.png/x.json", "a folder is expected"),
         ("--predictions {data}/maps --masks {data}/GT --output {data}/folder.json", "a file is expected"),

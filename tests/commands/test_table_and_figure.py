@@ -15,7 +15,7 @@ from hf_usod.assets import checkpoint_path
 from hf_usod.cli import main
 
 EXTREMES = "extremes --images {data}/RGB --masks {data}/GT --maps {data}/maps --scores"
-LIGHT = ("argparse", "collections", "csv", "logging", "pathlib", "shlex", "sys", "tempfile", "typing")
+LIGHT = ("argparse", "collections", "csv", "logging", "os", "pathlib", "shlex", "sys", "tempfile", "typing")
 
 
 @pytest.fixture

@@ -590,7 +590,7 @@ def test_a_disk_that_is_full_ends_it_without_half_a_clip(predict, tmp_path, monk
     assert predict(*clips) == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.mp4"]
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "hf-usod" in line]
-    assert "the disk is full. 1 clips done and kept there" in line
+    assert "the disk is full. 1 clip done and kept there" in line
 
 
 def test_a_frame_without_map_ends_its_clip_and_is_named(predict, tmp_path, monkeypatch, capsys):

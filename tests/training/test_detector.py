@@ -361,7 +361,8 @@ def test_a_detector_may_refine_its_maps(arguments, uninterrupted):
 
 
 def test_a_detector_is_told_the_kinds_of_maps(arguments, uninterrupted, photos):
-    told = {"images": [str(photos)] * 2, "labels": arguments.labels * 2, "aux": [None, str(photos)]}
+    others = shutil.copytree(photos, Path(arguments.output_dir).with_name("others"))
+    told = {"images": [str(photos), str(others)], "labels": arguments.labels * 2, "aux": [None, str(photos)]}
     arguments = replace(arguments, **told, aux_kinds=[None, "thermal"], num_epochs=1)
     start = replace(arguments, start_from=str(uninterrupted / "model"))
     assert not prepare_detector(start)[0].aux_offsets.weight.any()

@@ -1,6 +1,5 @@
 """Stage 1 from end to end on a tiny network and synthetic photos: runs, interruptions, resuming, refusals."""
 
-import json
 import os
 import shutil
 import signal
@@ -319,10 +318,6 @@ def test_resuming_with_other_images_is_refused(begun, photos, tmp_path):
     shutil.copytree(photos, tmp_path / "photos")
     with pytest.raises(RunError, match="images: "):
         train_cue_extractor(replace(begun, resume=True, images=[str(tmp_path / "photos")]))
-    stored = Path(begun.output_dir) / "arguments.json"
-    stored.write_text(json.dumps({**json.loads(stored.read_text()), "num_images": NUM_IMAGES - 1}))
-    with pytest.raises(RunError, match="num_images: 12, now 13"):
-        train_cue_extractor(replace(begun, resume=True))
 
 
 def test_a_finished_run_is_left_alone(uninterrupted, settings):

@@ -447,7 +447,7 @@ def test_gradients_are_accumulated(arguments, monkeypatch):
 def _plain_step(self, decoder, batch, epoch, step):
     """An objective that is a mean over images, with batch norms that do not look at the others."""
     decoder.eval()
-    saliency = self.saliency(decoder, batch)
+    saliency = self.saliency(decoder, batch["pixel_values"])
     loss = (saliency - 0.3).square().mean()
     return loop.StepOutput(loss, {"loss_term": loss}, saliency.detach())
 
