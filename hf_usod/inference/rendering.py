@@ -16,6 +16,7 @@ GREEN = "#00ff00"
 TRANSPARENT = "transparent"
 OVERLAY_COLOR = (255, 40, 90)
 OVERLAY_OPACITY = 0.6
+SMALL = 480  # pixels of a photo's longer side, up to one and a half times what a model sees
 
 
 def overlay(image: Image.Image, saliency: Image.Image) -> Image.Image:
@@ -114,8 +115,8 @@ class Rendering:
         return ("cutout",) if self.background == TRANSPARENT else ()
 
     def refined(self, photo: Image.Image, saliency: torch.Tensor) -> torch.Tensor:
-        """A map `(H, W)` with the `edges` that pictures show."""
-        return refine_edges(photo, saliency) if self.edges == "fine" else saliency
+        """A map `(H, W)` with the `edges` that pictures show; of small photos it has them already."""
+        return refine_edges(photo, saliency) if self.edges == "fine" and max(photo.size) > SMALL else saliency
 
     def shown(self, photo: Image.Image, saliency: torch.Tensor) -> tuple[Image.Image, torch.Tensor]:
         """The part of a photo and its map `(H, W)` that pictures show, refined: all of it where nothing is above

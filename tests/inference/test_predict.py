@@ -377,7 +377,7 @@ def test_damaged_exif_costs_no_result(predict, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "b.png"}
 
 
-def test_a_map_of_no_numbers_is_refused(predict, tmp_path, monkeypatch, capsys):
+def test_a_map_of_no_numbers_is_refused(predict, as_loaded, tmp_path, monkeypatch, capsys):
     forward = UsodSceModel.forward
 
     def broken(self, pixel_values, **kwargs):
@@ -404,7 +404,7 @@ def test_a_map_of_no_numbers_is_refused(predict, tmp_path, monkeypatch, capsys):
     ids=["cuda", "linux", "windows", "python"],
 )
 @pytest.mark.parametrize("fits", [3, 1, 0])
-def test_a_batch_that_does_not_fit_in_memory_is_halved(predict, tmp_path, monkeypatch, capsys, error, fits):
+def test_a_batch_that_does_not_fit_in_memory_is_halved(predict, as_loaded, tmp_path, monkeypatch, capsys, error, fits):
     forward, sizes = UsodSceModel.forward, []
 
     def limited(self, pixel_values, **kwargs):
@@ -506,7 +506,7 @@ def test_a_heif_photo_without_its_reader_says_what_to_install(predict, tmp_path,
 
 
 def test_edges(predict, tmp_path):
-    photo(200, 150).save(tmp_path / "a.png")
+    photo(600, 450).save(tmp_path / "a.png")
     kinds = ["saliency", "mask", "cutout", "overlay", "side_by_side"]
     assert predict(tmp_path / "a.png", "--save", *kinds, "--edges", "none", output="none") == 0
     assert predict(tmp_path / "a.png", "--save", *kinds, output="fine") == 0
@@ -516,4 +516,4 @@ def test_edges(predict, tmp_path):
     for kind in kinds:
         assert (made["fine"][kind] != made["none"][kind]).any()
     assert np.array_equal(made["fine"]["cutout"][..., 3], made["fine"]["saliency"])
-    assert np.array_equal(made["fine"]["side_by_side"][:, 200:, 0], made["fine"]["saliency"])
+    assert np.array_equal(made["fine"]["side_by_side"][:, 600:, 0], made["fine"]["saliency"])

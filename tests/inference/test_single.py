@@ -21,8 +21,8 @@ def model(tiny_backbone, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photo():
-    image = Image.new("RGB", (40, 30), (30, 40, 50))
-    ImageDraw.Draw(image).ellipse([10, 8, 30, 22], fill=(220, 200, 180))
+    image = Image.new("RGB", (600, 450), (30, 40, 50))  # large enough for fine edges
+    ImageDraw.Draw(image).ellipse([150, 120, 450, 330], fill=(220, 200, 180))
     return image
 
 
@@ -47,7 +47,7 @@ def test_of_an_array_an_array_and_of_a_tensor_a_tensor(model, photo, expected):
     mask = hf_usod.detect(array, "mask", model=model, device="cpu")
     assert mask.dtype == bool and (mask == (np.asarray(expected["mask"]) > 0)).all()
     cutout = hf_usod.detect(array, "cutout", model=model, device="cpu")
-    assert (cutout == np.asarray(expected["cutout"])).all() and cutout.shape == (30, 40, 4)
+    assert (cutout == np.asarray(expected["cutout"])).all() and cutout.shape == (450, 600, 4)
     assert torch.equal(
         hf_usod.detect(tensor, "cutout", model=model, device="cpu"), torch.from_numpy(cutout).permute(2, 0, 1)
     )

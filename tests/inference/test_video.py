@@ -593,7 +593,7 @@ def test_a_disk_that_is_full_ends_it_without_half_a_clip(predict, tmp_path, monk
     assert "the disk is full. 1 clip done and kept there" in line
 
 
-def test_a_frame_without_map_ends_its_clip_and_is_named(predict, tmp_path, monkeypatch, capsys):
+def test_a_frame_without_map_ends_its_clip_and_is_named(predict, as_loaded, tmp_path, monkeypatch, capsys):
     forward = UsodSceModel.forward
 
     def broken(self, pixel_values, **kwargs):
