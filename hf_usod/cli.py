@@ -8,11 +8,12 @@ from typing import Any
 
 from .commands import convert, evaluate, export, figure, label, predict, publish, report, table, train
 from .constants import VERSION
-from .errors import UsodError
+from .errors import Stopped, UsodError
 
 COMMANDS = (predict, label, train, report, evaluate, convert, export, publish, table, figure)
 EPILOG = """exit status:
-  0 done, 1 something failed (it says what), 2 wrong arguments, 130 stopped by Ctrl-C
+  0 done, 1 something failed (it says what), 2 wrong arguments, 130 stopped by Ctrl-C; 143 a training that was
+  stopped by SIGTERM and has saved where it stands (--resume)
 
 `hf-usod COMMAND --help` shows the options of a command; --batch-size is as good as --batch_size.
 """
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stopped:
         message = str(stopped) or "stopped. What was finished is kept, and nothing is half written."
         print(f"hf-usod: {message}", file=sys.stderr)
-        return 130
+        return stopped.status if isinstance(stopped, Stopped) else 130
 
 
 if __name__ == "__main__":

@@ -53,6 +53,18 @@ class RunError(UsodError, RuntimeError):
     """A training that cannot start or go on."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A training that was asked to stop by a signal, and has saved where it stands.
+
+    Attributes:
+        status: that of the process, as shells tell it: 130 after SIGINT (Ctrl-C), 143 after SIGTERM.
+    """
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.status = 128 + signal
+
+
 class ClipError(UsodError):
     """A clip that cannot be read, or not to its end; names the file."""
 

@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,11 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """`write_aside` of bytes."""
+    write_aside(path, lambda aside: aside.write_bytes(content))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -82,3 +89,17 @@ def write_folder_aside(path: Path, write: Callable[[Path], object]) -> None:
         os.rename(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def checksums(paths: Sequence[Path]) -> dict[str, int]:
+    """What each file holds, as a CRC-32, by its full path."""
+
+    def checksum(path: Path) -> int:
+        value = 0
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                value = zlib.crc32(block, value)
+        return value
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(map(os.path.abspath, paths), pool.map(checksum, paths), strict=True))

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from ..training.checks import check_plan
     from ..training.method import train_method
     from ..training.processes import keep_freed_memory
+    from ..training.rehearsal import rehearse
 
     lift_limits()
     without_loading_bars()
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(plan.describe(), end="")
         for line in check_plan(plan):
+            print(line)
+        for line in rehearse(plan):
             print(line)
         return 0
     trained = train_method(plan)

@@ -266,6 +266,23 @@ class LabelStore:
             self._labels[slot, index] = level
             self._versions[slot, index] = epoch
 
+    def state(self) -> tuple[str, bytes]:
+        """What tells whether two stores are at the same point of the same run."""
+        return self.fingerprint, hashlib.sha256(self._versions.tobytes()).digest()
+
+    def slots(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """All that is kept of samples: their labels, uint16 `(2, n, H, W)`, and which versions they are, `(2, n)`."""
+        return self._labels[:, list(indices)], self._versions[:, list(indices)]
+
+    def put_slots(self, indices: Sequence[int], labels: np.ndarray, versions: np.ndarray) -> None:
+        """Takes over `slots` of another store of the same samples; what is there already is left alone."""
+        for place, index in enumerate(indices):
+            for slot in range(2):
+                if self._versions[slot, index] != versions[slot, place]:
+                    self._versions[slot, index] = ABSENT
+                    self._labels[slot, index] = labels[slot, place]
+                    self._versions[slot, index] = versions[slot, place]
+
     def latest(self, index: int) -> np.ndarray:
         """The newest label of a sample, `(H, W)` float32 in [0, 1]."""
         levels = self._labels[int(self._versions[:, index].argmax()), index]

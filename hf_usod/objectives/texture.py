@@ -36,6 +36,12 @@ def boundary(saliency: torch.Tensor) -> torch.Tensor:
     return dilated > eroded
 
 
+def boundary_length(saliency: torch.Tensor) -> torch.Tensor:
+    """The number of pixels that `btm_loss` of maps `(B, 1, H, W)` is a mean over."""
+    size = (saliency.shape[2] // DOWNSCALE, saliency.shape[3] // DOWNSCALE)
+    return boundary(resize(saliency.detach(), size)).sum()
+
+
 def _window_offsets(radius: int, width: int, device: torch.device) -> torch.Tensor:
     """Offsets of a (2 radius + 1)^2 window from its center, in a row-major map `width` wide."""
     steps = torch.arange(-radius, radius + 1, device=device)

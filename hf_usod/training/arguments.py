@@ -108,6 +108,11 @@ class RunArguments(SharedArguments):
 
     log_every: int = _help("Steps between two lines of the log.", 10, at_least=1)
     save_every: int = _help("Steps between two checkpoints, besides the one after each epoch.", 200, at_least=1)
+    report_to: list[str] = _help(
+        "Where the log goes, beside the run's page (index.html): tensorboard (log/ of the run), trackio.",
+        ["tensorboard"],
+        choices=["tensorboard", "trackio"],
+    )
     keep_epochs: bool = _help("Also keep the model after each epoch, in epochs/N, to compare them.", False)
     num_previews: int = _help("Images whose maps are written to previews/ after each epoch.", 12, at_least=1)
     collapse_patience: int = _help(

@@ -5,6 +5,7 @@ A2S-v3: https://arxiv.org/abs/2404.14759
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ..models.image_processing_usod import UsodImageProcessor
 from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sce import UsodSceModel
 from ..objectives import btm_loss, consistency_loss, pcl_sd_loss
+from ..objectives.texture import boundary_length
 from .arguments import CueExtractorArguments, CueObjectiveArguments, TransferArguments
 from .feature_cache import FeatureCache
 from .frozen import FrozenBackbone
@@ -31,6 +33,7 @@ from .loop import train_stage
 from .photos import join, list_run_samples, readable_samples
 from .run_folder import RunFolder
 from .stage import Stage, StepOutput, evenly_spread, save_network, set_input_size
+from .whole_batch import share_of_mean, synchronize_batch_norms
 
 
 def texture(pixel_values: torch.Tensor, image_processor: UsodImageProcessor) -> torch.Tensor:
@@ -109,6 +112,7 @@ class CueExtractorStage(Stage):
         matching = torch.stack(
             [
                 btm_loss(saliency, texture(view, self.image_processor), args.btm_radius, args.btm_alpha)
+                * share_of_mean(partial(boundary_length, saliency))
                 for saliency, view in zip(maps, views, strict=True)
             ]
         ).sum()
@@ -172,6 +176,8 @@ def train_cue_extractor(args: CueExtractorArguments | TransferArguments) -> Path
             network, image_processor = build_model(args)
         readable = readable_samples(args, samples, accelerator.is_local_main_process)
         accelerator.print(f"{len(readable)} images; {start}; {accelerator.num_processes} x {accelerator.device}.")
+        if batch_norm == "train":  # of the whole batch
+            network.backbone = synchronize_batch_norms(network.backbone)
         network.to(accelerator.device)
         features = FrozenBackbone(network.backbone, accelerator.mixed_precision, batch_norm)
         cache = None

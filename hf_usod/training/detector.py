@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from peft import PeftModel, get_peft_model
 from torch import nn
@@ -29,7 +30,9 @@ from .arguments import DetectorArguments
 from .loop import train_stage
 from .photos import join, label_files, list_run_samples, readable_samples
 from .run_folder import RunFolder
+from .shared_labels import equalize_labels, share_labels
 from .stage import Stage, StepOutput, evenly_spread, save_network, set_input_size
+from .whole_batch import synchronize_batch_norms
 
 SIDE_WEIGHT = 0.2  # of the RGB decoder's own map, beside the fused one
 SECOND_VIEW_WEIGHT = 0.5
@@ -62,6 +65,7 @@ class DetectorStage(Stage):
             samples, set_input_size(copy.deepcopy(image_processor), view_size(args))
         )
         self.labels = labels
+        self.unshared: list[int] = []  # samples whose labels other machines do not have yet
         self.refiner = PixelRefiner()
         self.terms = args.loss.split("+")
 
@@ -110,10 +114,11 @@ class DetectorStage(Stage):
             terms["sc"] = consistency_loss(second.logits.float().sigmoid(), rescaled)
 
         saliency = first.logits.detach().float().sigmoid()
+        seen = {"agreement": 1 - iou_loss((saliency > 0.5).float(), target)}
         rectifying = args.spr != "none" and epoch >= args.spr_first_epoch
         if rectifying and saliency.isfinite().all():  # if not, the run is about to be stopped
-            self.rectify_labels(batch, epoch, images, saliency, label)
-        return StepOutput(torch.stack(list(terms.values())).sum(), terms, saliency)
+            seen["label_change"] = self.rectify_labels(batch, epoch, images, saliency, label)
+        return StepOutput(torch.stack(list(terms.values())).sum(), terms, saliency, seen)
 
     def vary_colors(self, batch: dict[str, torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The images and auxiliary maps of a batch with `color_jitter`: an image that is its own map in the same
@@ -143,13 +148,22 @@ class DetectorStage(Stage):
         images: torch.Tensor,
         saliency: torch.Tensor,
         label: torch.Tensor,
-    ) -> None:
-        """Stores what the labels of a batch become (eq. 8); flipped samples are flipped back."""
+    ) -> torch.Tensor:
+        """Stores what the labels of a batch become (eq. 8); flipped samples are flipped back. Returns the share of
+        pixels that went from one side of 0.5 to the other."""
         prior = self.refiner(images.float(), saliency) if self.args.spr == "both" else None
         of_prior, of_posterior, of_previous = self.args.spr_weights
         rectified = rectify(saliency, label, prior, (of_prior, of_posterior, of_previous))
+        change = ((rectified > 0.5) != (label > 0.5)).float().mean()
         rectified = torch.where(batch["flipped"].view(-1, 1, 1, 1), rectified.flip(-1), rectified)
-        self.labels.write(batch["index"].cpu(), epoch, rectified)
+        indices = batch["index"].cpu()
+        self.labels.write(indices, epoch, rectified)
+        self.unshared += indices.tolist()
+        return change
+
+    def share(self, accelerator: Accelerator) -> None:
+        share_labels(self.labels, self.unshared, accelerator)
+        self.unshared.clear()
 
     def parameter_groups(self, updates_per_epoch: int) -> list[dict[str, Any]]:
         """Neck and decoder, or an adapter; and the backbones, later and slower."""
@@ -295,16 +309,16 @@ def train_detector(args: DetectorArguments) -> Path:
         model: Any
         model, image_processor = prepare_detector(args)
         readable = readable_samples(args, samples, accelerator.is_local_main_process)
-        with accelerator.main_process_first():
+        with accelerator.local_main_process_first():
             labels = open_labels(
                 args, readable, label_files(args.labels, folders), run.labels, accelerator.is_main_process
             )
+        equalize_labels(labels, accelerator)
         start = args.adapt or args.start_from or args.backbone
         accelerator.print(f"{len(readable)} images; {start}; {accelerator.num_processes} x {accelerator.device}.")
-        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         if args.adapt:
             model = fold_frozen(model)
+        model = synchronize_batch_norms(model)
         model = model.to(accelerator.device, memory_format=torch.channels_last)
         return DetectorStage(args, model, image_processor, readable, labels, accelerator.autocast)
 

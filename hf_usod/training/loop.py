@@ -1,6 +1,8 @@
 """The training loop that all stages share, on Accelerate: log, previews, checkpoints, resume, collapse watch."""
 
 import math
+import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -9,17 +11,19 @@ from typing import Any, NoReturn
 
 import torch
 from PIL import Image
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..data import EpochSampler, Sample
-from ..errors import RunError, in_a_line
+from ..errors import RunError, Stopped, in_a_line
+from ..files import checksums
 from .arguments import RunArguments
 from .card import write_card
-from .monitoring import Averages, CollapseWatch
-from .photos import checksums, files_of
-from .processes import make_accelerator, memory_told, stop_requests
+from .learning_rate import linear_decay, set_rates
+from .monitoring import Averages, CollapseWatch, insight
+from .page import RunPage
+from .photos import files_of
+from .processes import give_folder, make_accelerator, memory_told, stop_requests
 from .run_folder import RunFolder, comparable_arguments
 from .schedule import Schedule
 from .stage import Stage, StepOutput
@@ -48,24 +52,14 @@ def train_stage(
     arguments = comparable_arguments(args, accelerator, num_images=len(samples))
     run = RunFolder(args.output_dir, arguments, args.resume, accelerator)
     if run.model.exists():
-        if accelerator.is_main_process:  # the next stage goes on from it, with these images
+        if run.keeps:  # the next stage goes on from it, with these images
             run.check_images(checksums(files_of(samples)))
         accelerator.print(f"{run.model}: is trained already.")
         return run.model
     with run.locked(), memory_told():
-        if accelerator.is_main_process:
+        if run.keeps:
             run.check_images(checksums(files_of(samples)))
         return Loop(args, run).fit(build(run))
-
-
-def linear_decay(optimizer: torch.optim.Optimizer, num_steps: int, final_ratio: float) -> LambdaLR:
-    """A learning rate that falls linearly over all steps to `final_ratio` of itself; 0 before the `first_step` of
-    parameter groups that have one."""
-
-    def factor(first_step: int) -> Callable[[int], float]:
-        return lambda step: 0.0 if step < first_step else 1 - (1 - final_ratio) * min(step / num_steps, 1)
-
-    return LambdaLR(optimizer, [factor(group.get("first_step", 0)) for group in optimizer.param_groups])
 
 
 class Loop:
@@ -108,11 +102,17 @@ class Loop:
                 disable=not accelerator.is_main_process,
                 smoothing=0.05,
             )
+            self.page = RunPage(self.run.root, self.step) if accelerator.is_main_process else None
             with stop_requests() as self.stop, self.bar:
                 for epoch in self.schedule.epochs(self.step):
                     self._epoch(stage, epoch)
             if accelerator.is_main_process:
                 self.run.save_model(partial(self._save, stage))
+            give_folder(accelerator, self.run.model)
+            if self.run.keeps:
+                self.run.checkpoints.prune(1, self.step)
+            if self.page:
+                self.page.write(f"Finished after {self.step} steps.", running=False)
             accelerator.wait_for_everyone()  # the next stage reads it in every process
         finally:
             # Writes what is left of the log; `end_training` would also part the processes, before the next stage
@@ -143,22 +143,28 @@ class Loop:
         self.first_norm = self._norm()  # in a resumed run, still that of the untrained
 
     def _resume(self) -> None:
-        """Loads the last checkpoint, if there is one."""
+        """Loads the last checkpoint that is whole, if there is any."""
         self.step = 0
-        checkpoint = self.run.last_checkpoint()
-        if checkpoint is None:
+        newest = self.run.checkpoints.newest()
+        if newest is None:
             return
+        checkpoint = next(self.run.checkpoints.whole(), None)
+        if checkpoint is None:
+            raise RunError(
+                f"{newest[0]}: the checkpoint cannot be read, and there is none before it. Remove it, which begins the "
+                "stage anew, or choose another --output_dir."
+            )
         path, self.step = checkpoint
         base_rates = list(self.scheduler.base_lrs)
         try:
             self.accelerator.load_state(str(path))
-        except Exception as error:  # its readers raise almost anything on damaged files
+        except Exception as error:  # its readers raise almost anything on files that are not theirs
             raise RunError(
-                f"{path}: the checkpoint cannot be read ({in_a_line(error)}). Remove it, which begins the stage "
-                "anew, or choose another --output_dir."
+                f"{path}: the checkpoint cannot be read ({in_a_line(error)}). Remove it, or choose another "
+                "--output_dir."
             ) from error
         if self.scheduler.base_lrs != base_rates:  # after a run that diverged
-            _set_rates(self.scheduler, base_rates)
+            set_rates(self.scheduler, base_rates)
         self.accelerator.print(f"Resuming after step {self.step} of {self.schedule.num_steps} ({path}).")
 
     def _epoch(self, stage: Stage, epoch: int) -> None:
@@ -178,13 +184,17 @@ class Loop:
             ending = schedule.ends_epoch(self.step)
             saving |= ending or stopping or self.step % self.args.save_every == 0
             if saving and updated:  # not between two updates: the gradients so far would be lost
+                began = time.perf_counter()
                 self._check_state()
-                if ending and self.accelerator.is_main_process:  # before the checkpoint: a resumed run has them all
+                stage.share(self.accelerator)
+                if ending and self.run.keeps:  # before the checkpoint: a resumed run has them all
                     self._end_epoch(stage, epoch)
                 self.run.save_checkpoint(self.step)
+                self.averages.since += time.perf_counter() - began  # images a second are those of the steps
                 saving = False
                 if stopping:
-                    raise KeyboardInterrupt(f"Stopped after step {self.step}; pass --resume to go on.")
+                    number = self.stop[0] if self.stop else signal.SIGINT  # another process was told
+                    raise Stopped(f"Stopped after step {self.step}; pass --resume to go on.", number)
             if self.step == schedule.num_steps:
                 break
 
@@ -214,28 +224,32 @@ class Loop:
             self.scheduler.step()
         self.optimizer.zero_grad()
         self.step += 1
-        foreground = (output.saliency > 0.5).float().mean()
-        self.averages.add({"loss": output.loss, **output.terms, "foreground": foreground})
+        self.averages.add({"loss": output.loss, **output.terms, **insight(output.saliency), **output.insight})
         self.bar.update()
         if self.step % self.args.log_every == 0:
             self._log(output)
 
     def _log(self, output: StepOutput) -> None:
         means = self.averages.fetch(self.accelerator)
-        images_per_second = means.pop("steps_per_second") * self.args.batch_size
+        steps_per_second = means.pop("steps_per_second")
+        images_per_second = steps_per_second * self.args.batch_size
+        minutes_left = (self.schedule.num_steps - self.step) / steps_per_second / 60
         if not math.isfinite(means["loss"]):
             self._diverge("loss is not finite")
-        learning_rate = self.scheduler.get_last_lr()[0]
-        self.accelerator.log(
-            {**means, "learning_rate": learning_rate, "images_per_second": images_per_second}, self.step
-        )
-        terms = {name: f"{means[name]:.4f}" for name in output.terms}
-        self.bar.set_postfix(terms, img_s=f"{images_per_second:.1f}")
+        speed = {"images_per_second": images_per_second, "minutes_left": minutes_left}
+        values: dict[str, Any] = {**means, "learning_rate": self.scheduler.get_last_lr()[0], **speed}
+        self.accelerator.log(values, self.step)
+        told = {name: f"{means[name]:.4f}" for name in output.terms}
+        told |= {name: f"{means[name]:.1%}" for name in ("hard_samples", *output.insight) if name in means}
+        self.bar.set_postfix(told, img_s=f"{images_per_second:.1f}")
+        if self.page:
+            self.page.add(self.step, values)
+            self.page.write(f"Step {self.step} of {self.schedule.num_steps}, {minutes_left:.0f} minutes left.")
         self.watch.update(means["foreground"], self.args.log_every)
 
     def _end_epoch(self, stage: Stage, epoch: int) -> None:
         self.run.save_preview(epoch, *stage.preview(self.bare_model.eval()))
-        if self.args.keep_epochs:
+        if self.args.keep_epochs and self.accelerator.is_main_process:
             self.run.save_model(partial(self._save, stage), epoch)
         stage.end_epoch()
 
@@ -267,7 +281,7 @@ class Loop:
     def _diverge(self, what: str) -> NoReturn:
         precise = "" if self.accelerator.mixed_precision == "no" else ", or without --mixed_precision"
         anew = f"begin anew in another --output_dir with a lower one{precise}"
-        checkpoint = self.run.last_checkpoint()
+        checkpoint = self.run.checkpoints.newest()
         if checkpoint and not self.run.diverged:
             advice = (
                 f"Lower --learning_rate and pass --resume, to go on from step {checkpoint[1]}. If its weights were too "
@@ -276,18 +290,9 @@ class Loop:
         else:  # the checkpoint did not help either, or there is none
             advice = f"Lower --learning_rate: {anew}."
         reason = f"The {what} after step {self.step}. {advice}"
-        if self.accelerator.is_main_process:
+        if self.run.keeps:
             self.run.mark_diverged(reason)
         raise RunError(reason)
-
-
-def _set_rates(scheduler: LambdaLR, base_rates: Sequence[Any]) -> None:
-    """Has a scheduler go on from where it stands with other rates."""
-    scheduler.base_lrs = [*base_rates]
-    rates = [rate * factor(scheduler.last_epoch) for rate, factor in zip(base_rates, scheduler.lr_lambdas, strict=True)]
-    for group, base, rate in zip(scheduler.optimizer.param_groups, base_rates, rates, strict=True):
-        group["initial_lr"], group["lr"] = base, rate
-    scheduler._last_lr = rates
 
 
 def _share_pixel_limit(limit: int | None, _worker: int) -> None:

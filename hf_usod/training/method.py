@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from accelerate import PartialState
+from accelerate import Accelerator
 
 from ..data import Sample
 from ..data.video import write_flow
@@ -17,10 +17,11 @@ from .arguments import DetectorArguments, TransferArguments
 from .checks import check_plan
 from .cue_extractor import train_cue_extractor
 from .detector import train_detector
+from .locks import is_empty, lock_folder
 from .photos import join, list_run_samples
 from .plan import LabelArguments, Plan
-from .processes import join_processes
-from .run_folder import PLAN_FILE, lock_folder
+from .processes import give_files, join_processes, sees_main_folder
+from .run_folder import PLAN_FILE
 
 
 def train_method(plan: Plan) -> Path:
@@ -35,7 +36,7 @@ def train_method(plan: Plan) -> Path:
         KeyboardInterrupt: when asked to stop, once a checkpoint is written.
     """
     root = Path(plan.output_dir)
-    if plan.labels and root.exists() and any(root.iterdir()) and not plan.resume:
+    if plan.labels and not is_empty(root) and not plan.resume:
         raise RunError(f"{root}: is not empty. Pass --resume to continue in it, or choose another --output_dir.")
     check_plan(plan)
     if plan.sd is None or plan.labels is None:
@@ -43,21 +44,25 @@ def train_method(plan: Plan) -> Path:
         return train_detector(args) if isinstance(args, DetectorArguments) else train_cue_extractor(args)
     # Sets up the processes, which `PartialState` would take for one
     accelerator = join_processes(plan.sd.mixed_precision)
-    with lock_folder(root, accelerator.is_main_process):
-        if accelerator.is_main_process:
+    apart = not sees_main_folder(accelerator, root)
+    keeps = accelerator.is_main_process or (apart and accelerator.is_local_main_process)
+    with lock_folder(root, keeps):
+        if keeps:
             write_text(root / PLAN_FILE, plan.describe())
         if plan.flow:
-            _write_flow(plan.sd)
+            _write_flow(plan.sd, keeps)
+            accelerator.wait_for_everyone()
         trained = train_cue_extractor(plan.sce) if plan.sce else None
         samples = join(list_run_samples(plan.sd.images, plan.sd.aux))
         labeler, adapter = plan.labels.model or str(trained), None
         if isinstance(plan.sce, TransferArguments):
             labeler, adapter = plan.sce.base, str(trained)
-        _label(plan.labels, (labeler, adapter), samples, root / "labels", plan.sd.skip_unreadable)
+        _label(accelerator, plan.labels, (labeler, adapter), samples, root / "labels", plan.sd.skip_unreadable)
         return train_detector(plan.sd)
 
 
 def _label(
+    accelerator: Accelerator,
     args: LabelArguments,
     labeler: tuple[str, str | None],
     samples: Sequence[Sample],
@@ -69,33 +74,32 @@ def _label(
     Raises:
         RunError: naming what cannot be read or written, unless it is to be skipped.
     """
-    state = PartialState()
+    files = [directory / f"{sample.id}.png" for sample in samples]
     model, image_processor = load(*labeler, kind=UsodSdModel if args.by_detector else UsodSceModel)
     report = label_images(
-        model.to(state.device),
+        model.to(accelerator.device),
         image_processor,
-        [(sample.image, directory / f"{sample.id}.png") for sample in samples],
+        [(sample.image, file) for sample, file in zip(samples, files, strict=True)],
         args.refine,
         aux={sample.image: sample.aux for sample in samples if sample.aux} if args.by_detector else None,
-        shard=(state.process_index, state.num_processes),
-        progress=state.is_main_process,
+        shard=(accelerator.process_index, accelerator.num_processes),
+        progress=accelerator.is_main_process,
     )
     if report.failed and not skip_unreadable:
         raise RunError("\n".join([*report.failed.values(), "Repair or remove them, or pass --skip_unreadable."]))
-    state.wait_for_everyone()
+    accelerator.wait_for_everyone()
+    give_files(accelerator, files)
 
 
-def _write_flow(args: DetectorArguments) -> None:
+def _write_flow(args: DetectorArguments, keeps: bool) -> None:
     """Computes the flow of folders of frames that have none yet.
 
     Raises:
         DataError: naming frames that cannot be read or do not fit.
     """
-    state = PartialState()
-    if state.is_main_process:
+    if keeps:
         for frames, folder in zip(args.images, args.aux, strict=True):
             try:
                 write_flow(frames, str(folder))
             except ValueError as error:
                 raise DataError(str(error)) from error
-    state.wait_for_everyone()

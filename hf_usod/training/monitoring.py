@@ -35,6 +35,18 @@ class CollapseWatch:
             )
 
 
+HARD = 0.2  # |S - 0.5| below it is a hard sample, at the curriculum's widest (eq. 2)
+
+
+def insight(saliency: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What maps `(B, 1, H, W)` tell of a run: the share of foreground, and of hard samples, pixels that are not decided
+    yet."""
+    return {
+        "foreground": (saliency > 0.5).float().mean(),
+        "hard_samples": ((saliency - 0.5).abs() < HARD).float().mean(),
+    }
+
+
 class Averages:
     """Running means of scalars on the device, fetched once a log line."""
 
@@ -43,19 +55,22 @@ class Averages:
 
     def restart(self) -> None:
         self.sums: dict[str, torch.Tensor] = {}
-        self.count = 0
+        self.counts: dict[str, int] = {}  # some are not of every step
+        self.steps = 0
         self.since = time.perf_counter()
 
     def add(self, scalars: dict[str, torch.Tensor]) -> None:
         for name, value in scalars.items():
             value = value.detach().float()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.count += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
+        self.steps += 1
 
     def fetch(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over steps and processes, and steps a second; starts anew."""
-        means = accelerator.reduce(torch.stack(list(self.sums.values())) / self.count, "mean").tolist()
+        own = torch.stack([value / self.counts[name] for name, value in self.sums.items()])
+        means = accelerator.reduce(own, "mean").tolist()
         result = dict(zip(self.sums, means, strict=True))
-        result["steps_per_second"] = self.count / (time.perf_counter() - self.since)
+        result["steps_per_second"] = self.steps / (time.perf_counter() - self.since)
         self.restart()
         return result

@@ -1,10 +1,7 @@
 """The images of a run: which they are, and whether they can be read and are still the same."""
 
 import logging
-import os
-import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,17 +112,3 @@ def readable_samples(args: RunArguments, samples: Sequence[Sample], progress: bo
 def files_of(samples: Sequence[Sample]) -> list[Path]:
     """Images and auxiliary maps."""
     return [path for sample in samples for path in (sample.image, sample.aux) if path is not None]
-
-
-def checksums(paths: Sequence[Path]) -> dict[str, int]:
-    """What each file holds, as a CRC-32, by its full path."""
-
-    def checksum(path: Path) -> int:
-        value = 0
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                value = zlib.crc32(block, value)
-        return value
-
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(map(os.path.abspath, paths), pool.map(checksum, paths), strict=True))

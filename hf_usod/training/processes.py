@@ -4,15 +4,30 @@ import ctypes
 import os
 import platform
 import signal
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.tracking import GeneralTracker, TrackioTracker
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    broadcast_object_list,
+    gather_object,
+)
 
 from ..errors import RunError, is_out_of_memory
+from ..extras import require
+from ..files import write_bytes, write_folder_aside
 from .arguments import RunArguments
+
+PATIENCE = 2.0  # seconds in which requests to stop are one
 
 
 def keep_freed_memory() -> None:
@@ -29,7 +44,7 @@ def keep_freed_memory() -> None:
 
 
 def make_accelerator(args: RunArguments, find_unused_parameters: bool = False) -> Accelerator:
-    """An Accelerator whose batch size is that of all processes together, logging to tensorboard in the run's folder.
+    """An Accelerator whose batch size is that of all processes together, logging to what the run is told.
 
     Args:
         find_unused_parameters: for models of which a part rests for a while.
@@ -40,7 +55,7 @@ def make_accelerator(args: RunArguments, find_unused_parameters: bool = False) -
     return join_processes(
         args.mixed_precision,
         gradient_accumulation_steps=args.gradient_accumulation_steps,  # if `accelerate launch` was not told another
-        log_with="tensorboard",
+        log_with=[_tracker(name, args.output_dir) for name in args.report_to] or None,
         project_dir=args.output_dir,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         # Both views go through the model before one backward; buffers must not change in between.
@@ -48,6 +63,19 @@ def make_accelerator(args: RunArguments, find_unused_parameters: bool = False) -
             DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=find_unused_parameters)
         ],
     )
+
+
+def _tracker(name: str, output_dir: str) -> str | GeneralTracker:
+    """What `Accelerator` logs with: tensorboard in the run's folder, or a run of that name in trackio's project
+    hf_usod, which a resumed one goes on with.
+
+    Raises:
+        MissingPackageError: if it is not installed.
+    """
+    if name != "trackio":
+        return name
+    require("trackio", "trackio", "--report_to trackio")
+    return TrackioTracker("hf_usod", name=output_dir, resume="allow", embed=False)
 
 
 def join_processes(mixed_precision: str | None, **options: Any) -> Accelerator:
@@ -72,6 +100,80 @@ def join_processes(mixed_precision: str | None, **options: Any) -> Accelerator:
     return accelerator
 
 
+@dataclass(frozen=True)
+class Machine:
+    """One of those that a training is spread over."""
+
+    index: int
+    count: int
+
+
+def machine_of(accelerator: Accelerator) -> Machine:
+    """The machine that this process is on."""
+    if accelerator.num_processes == 1:
+        return Machine(0, 1)
+    is_first = torch.tensor([int(accelerator.is_local_main_process)], device=accelerator.device)
+    firsts = accelerator.gather(is_first)
+    return Machine(int(firsts[: accelerator.process_index + 1].sum()) - 1, int(firsts.sum()))
+
+
+def sees_main_folder(accelerator: Accelerator, folder: Path) -> bool:
+    """Whether a folder of that name on this machine is the one that the main process has, as on a shared file system.
+    Tried with a file that is there for a moment; on one machine nothing is written."""
+    if machine_of(accelerator).count == 1:
+        return True
+    (token,) = broadcast_object_list([f".seen-{uuid.uuid4().hex}"])
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / token).touch()
+    accelerator.wait_for_everyone()
+    seen = (folder / token).exists()
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        (folder / token).unlink()
+        for path in made:  # a run that is refused leaves nothing
+            path.rmdir()
+    accelerator.wait_for_everyone()
+    return seen
+
+
+def give_files(accelerator: Accelerator, paths: Sequence[Path], at_a_time: int = 200) -> None:
+    """Gives each machine the files that others have and it has not; all processes name the same ones. What no machine
+    has stays missing. On one machine, and where all see the same folder, nothing is sent."""
+    keeps = accelerator.is_local_main_process
+    missing = [number for number, path in enumerate(paths) if not path.exists()] if keeps else []
+    wanted = sorted(set(gather_object(missing)))
+    for start in range(0, len(wanted), at_a_time):
+        part = wanted[start : start + at_a_time]
+        own = [(number, paths[number].read_bytes()) for number in part if paths[number].exists()] if keeps else []
+        for number, content in gather_object(own):
+            if keeps and not paths[number].exists():
+                write_bytes(paths[number], content)
+    accelerator.wait_for_everyone()
+
+
+def give_folder(accelerator: Accelerator, folder: Path) -> None:
+    """Gives each machine that has not the main process's folder, without folders in it, a copy. On one machine nothing
+    is sent. (transformers saves a model in the main process alone.)"""
+    lacks = accelerator.is_local_main_process and not folder.exists()
+    if accelerator.num_processes == 1 or not any(gather_object([lacks])):
+        return
+    files = sorted(folder.iterdir()) if accelerator.is_main_process else []
+    (names,) = broadcast_object_list([[path.name for path in files]])
+    contents = {}
+    for place, name in enumerate(names):
+        (contents[name],) = broadcast_object_list([files[place].read_bytes() if files else None])
+
+    def write(aside: Path) -> None:
+        for name, content in contents.items():
+            (aside / name).write_bytes(content)
+
+    if lacks:
+        write_folder_aside(folder, write)
+    accelerator.wait_for_everyone()
+
+
 @contextmanager
 def memory_told() -> Iterator[None]:
     """Tells in a line that the memory, of the GPU or the machine, is not enough, and what to do.
@@ -92,13 +194,17 @@ def memory_told() -> Iterator[None]:
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them, so that the step in flight can be saved."""
+    """Collects SIGINT and SIGTERM instead of dying of them, so that the step in flight can be saved. Who asks again
+    after `PATIENCE` seconds is heeded at once; before that it is the terminal and `torchrun` passing on one request."""
     received: list[int] = []
     signals = (signal.SIGINT, signal.SIGTERM)
+    first = 0.0
 
     def note(number, _frame):
-        if received:  # asked twice: now
+        nonlocal first
+        if received and time.monotonic() - first > PATIENCE:
             raise KeyboardInterrupt
+        first = first or time.monotonic()
         received.append(number)
 
     previous = {number: signal.signal(number, note) for number in signals}

@@ -1,7 +1,6 @@
-"""The folder of a training run: its arguments, checkpoints that are whole or absent, previews and the final model."""
+"""The folder of a training run: its arguments, checkpoints, previews and the final model."""
 
 import dataclasses
-import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -14,28 +13,31 @@ from PIL import Image
 
 from ..errors import DataError, RunError
 from ..files import read_json, write_aside, write_json, write_text
+from ..labels.store import INDEX_FILE
 from .arguments import RunArguments
-
-try:
-    import fcntl
-except ImportError:  # not a Unix
-    fcntl = None  # type: ignore[assignment]
+from .checkpoints import ASIDE, Checkpoints
+from .locks import is_empty, lock_folder
+from .processes import machine_of, sees_main_folder
 
 ARGUMENTS_FILE = "arguments.json"
 PLAN_FILE = "plan.yaml"  # of a run of all stages
 _IMAGES_FILE = "images.json"  # checksums
 _DIVERGED_FILE = "diverged.txt"  # why the run stopped, if its numbers were not finite any more
-_CHECKPOINT = "checkpoint-"
-_ASIDE = ".writing"
 
 
 class RunFolder:
-    """One run on disk. All processes of a run hold one; only the main process writes, but for its checkpoint part.
+    """One run on disk. All processes of a run hold one; only one writes, but for its checkpoint part: the main one, and
+    on machines that do not see the main one's folder the first of each, so that each machine has all of it.
 
     Args:
         root: the folder; made if it does not exist.
         arguments: what the run was told; a resumed run must be told the same.
         resume: whether to continue what is there.
+
+    Attributes:
+        keeps: whether this process is one that writes.
+        machine: which of the run's machines this process is on.
+        labels: where stage 2 keeps its labels on this machine.
 
     Raises:
         RunError: if there is a run already and `resume` is not set, or one with other arguments. What stopped before
@@ -46,33 +48,51 @@ class RunFolder:
         self.root = Path(root)
         self.arguments = arguments
         self.accelerator = accelerator
+        self.machine = machine_of(accelerator)
+        apart = not sees_main_folder(accelerator, self.root)
+        self.keeps = accelerator.is_main_process or (apart and accelerator.is_local_main_process)
+        accelerator.project_configuration.save_on_each_node = apart
+        self.checkpoints = Checkpoints(self.root, accelerator, self.keeps)
+        # A mapped file is not the same to several machines, though the folder be
+        self.labels = self.root / (f"labels-{self.machine.index}" if self.machine.index and not apart else "labels")
         stored = self.root / ARGUMENTS_FILE
-        if stored.exists() and (self.last_checkpoint() or self.model.exists()):
+        if stored.exists() and self.is_begun:
             if not resume:
                 raise RunError(
                     f"{root}: holds a run already. Pass --resume to continue it, or choose another --output_dir."
                 )
             _check_same(_read_state(stored), arguments, stored, self.diverged)
-        elif not stored.exists() and self.root.exists() and any(self.root.iterdir()):
+        elif not stored.exists() and not is_empty(self.root):
             raise RunError(f"{root}: is not empty and holds no run. Choose another --output_dir.")
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            write_json(stored, arguments)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is anything to go on from."""
+        return self.checkpoints.newest() is not None or self.model.exists()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """In here no other process may train in this folder; see `lock_folder`."""
-        with lock_folder(self.root, self.accelerator.is_main_process):
+        with lock_folder(self.root, self.keeps):
+            if self.keeps:
+                if not self.is_begun:  # with labels that are perhaps others now
+                    for labels in self.root.glob("labels*"):
+                        if (labels / INDEX_FILE).exists():
+                            shutil.rmtree(labels)
+                write_json(self.root / ARGUMENTS_FILE, self.arguments)
+            self.accelerator.wait_for_everyone()
             yield
 
     def check_images(self, checksums: Mapping[str, int]) -> None:
-        """Keeps the checksums of a run's images, and sees that a resumed run has the same ones. Main process only.
+        """Keeps the checksums of a run's images, and sees that a resumed run has the same ones. For those that keep
+        the folder.
 
         Raises:
             RunError: naming images that were renamed, added or changed since.
         """
         stored = self.root / _IMAGES_FILE
-        if stored.exists() and (self.last_checkpoint() or self.model.exists()):
+        if stored.exists() and self.is_begun:
             before = _read_state(stored)
             gone = sorted(before.keys() - checksums.keys())
             added = sorted(checksums.keys() - before.keys())
@@ -103,44 +123,20 @@ class RunFolder:
         return self.root / "model"
 
     @property
-    def labels(self) -> Path:
-        """Where stage 2 keeps its labels."""
-        return self.root / "labels"
-
-    @property
     def previews(self) -> Path:
         return self.root / "previews"
 
-    def last_checkpoint(self) -> tuple[Path, int] | None:
-        """The newest checkpoint and the number of steps it stands after."""
-        checkpoints = [(path, int(path.name.removeprefix(_CHECKPOINT))) for path in self._checkpoints()]
-        return max(checkpoints, key=lambda pair: pair[1], default=None)
-
-    def _checkpoints(self) -> list[Path]:
-        return [path for path in self.root.glob(f"{_CHECKPOINT}*") if path.name.removeprefix(_CHECKPOINT).isdigit()]
-
     def save_checkpoint(self, step: int) -> None:
-        """Writes the state of the run aside, renames it, and only then removes the older ones."""
-        final = self.root / f"{_CHECKPOINT}{step}"
-        aside = self.root / f"{_CHECKPOINT}{step}{_ASIDE}"
-        older = self._checkpoints()
-        if self.accelerator.is_main_process:
-            shutil.rmtree(aside, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(aside))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process and final not in older:
-            os.rename(aside, final)
-            for path in older:
-                shutil.rmtree(path)
+        """See `Checkpoints.save`. A run that had diverged before is well from here on."""
+        self.checkpoints.save(step)
+        if self.keeps:
             (self.root / _DIVERGED_FILE).unlink(missing_ok=True)
-        self.accelerator.wait_for_everyone()
 
     def save_model(self, save: Callable[[Path], None], epoch: int | None = None) -> None:
         """Has `save` write the model aside, then renames the folder: `model`, or `epochs/N` after an epoch. Main
         process only."""
         final = self.model if epoch is None else self.root / "epochs" / str(epoch)
-        aside = final.with_name(final.name + _ASIDE)
+        aside = final.with_name(final.name + ASIDE)
         for stale in (aside, final):  # a resumed run comes by the end of an epoch again
             shutil.rmtree(stale, ignore_errors=True)
         save(aside)
@@ -159,37 +155,6 @@ class RunFolder:
         write_aside(self.previews / f"epoch_{epoch:03d}.png", picture.save)
 
 
-@contextmanager
-def lock_folder(folder: Path, wanted: bool = True) -> Iterator[None]:
-    """Keeps other processes that call this from a folder, which is made if it does not exist. The lock ends with the
-    process, however that ends. Without effect where the system, or the file system, has no such locks.
-
-    Args:
-        wanted: False for the processes of a run that are not the main one.
-
-    Raises:
-        RunError: if another process is at work in the folder.
-    """
-    if fcntl is None or not wanted:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"{folder}: another process is training there. Wait for it, or choose another --output_dir."
-            ) from None
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF):
-                raise
-        yield
-    finally:
-        os.close(handle)
-
-
 # Where a run looks, how fast it goes and what it shows; they do not change the result.
 _NOT_COMPARED = (
     "output_dir",
@@ -200,6 +165,7 @@ _NOT_COMPARED = (
     "num_previews",
     "keep_epochs",
     "feature_cache",
+    "report_to",
 )
 
 

@@ -1,11 +1,13 @@
 """What the training loop needs of a stage."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from accelerate import Accelerator
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
@@ -22,6 +24,7 @@ class StepOutput(NamedTuple):
     loss: torch.Tensor  # the scalar to descend
     terms: dict[str, torch.Tensor]  # its parts, for the log
     saliency: torch.Tensor  # (B, 1, H, W) in [0, 1], detached
+    insight: Mapping[str, torch.Tensor] = MappingProxyType({})  # further scalars for the log
 
 
 class Stage(ABC):
@@ -61,8 +64,12 @@ class Stage(ABC):
     def start_epoch(self, model: Any, epoch: int) -> None:  # noqa: B027
         """Called with the unwrapped model before the first step of an epoch, and where a run resumes inside one."""
 
+    def share(self, accelerator: Accelerator) -> None:  # noqa: B027
+        """Called in all processes before a checkpoint: what each has written in its machine's folder goes to the other
+        machines."""
+
     def end_epoch(self) -> None:  # noqa: B027
-        """Called in the main process after an epoch's last step."""
+        """Called after an epoch's last step in the processes that keep the run's folder."""
 
 
 def set_input_size(image_processor: UsodImageProcessor, side: int) -> UsodImageProcessor:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,11 +25,12 @@ from hf_usod.training import loop, method
 from hf_usod.training.arguments import CueExtractorArguments
 from hf_usod.training.checks import check_proportions
 from hf_usod.training.cue_extractor import CueExtractorStage, train_cue_extractor
+from hf_usod.training.locks import lock_folder
 from hf_usod.training.loop import linear_decay
 from hf_usod.training.photos import join, list_run_samples
-from hf_usod.training.run_folder import lock_folder
 from hf_usod.training.schedule import Schedule
 
+WEIGHTS = "model.safetensors"
 TRAIN_SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 
 
@@ -89,7 +91,9 @@ def refused(recipe, own_photos, tmp_path, monkeypatch, capfd):
 
 
 def checkpoints(arguments: CueExtractorArguments) -> set[str]:
-    return {path.name for path in Path(arguments.output_dir).glob("checkpoint-*")}
+    """The newest, if there is any."""
+    names = [path.name for path in Path(arguments.output_dir).glob("checkpoint-*")]
+    return set(sorted(names, key=lambda name: int(name.removeprefix("checkpoint-")))[-1:])
 
 
 # --- Before the first step ------------------------------------------------------------------------------------------
@@ -154,7 +158,16 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(recipe, own_photos, tmp_pat
     assert "sce: 13 images, 3 steps of 4." in told
     assert "sd: 13 images, 15 steps of 4." in told
     assert "num_epochs: 5" in told and "fusion_channels: 8" in told
+    assert re.search(r"sce: about \d+ s an epoch, \d+ s in all\.", told)
+    assert re.search(r"labels: about \d+ s\.", told)
+    assert re.search(r"sd: about (\d+ s the first epoch, )?\d+ s an epoch, \d+ s in all\.", told)
+    assert re.search(r"It takes \d\.\d GiB of memory .*; and 0\.0 GiB of disk", told)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_finds_what_cannot_be_read(refused, own_photos):
+    (own_photos / "photo_05.png").write_bytes(b"cut")
+    assert f"{own_photos / 'photo_05.png'}: cannot be read as an image" in refused("--dry-run")
 
 
 # --- Numbers that are not finite ------------------------------------------------------------------------------------
@@ -211,7 +224,7 @@ def test_another_rate_is_taken_up_where_the_old_one_stood():
     for _ in range(4):
         moved.step()
         expected.step()
-    loop._set_rates(moved, [0.01])
+    loop.set_rates(moved, [0.01])
     for _ in range(3):
         assert moved.get_last_lr() == pytest.approx(expected.get_last_lr())
         assert optimizer.param_groups[0]["lr"] == pytest.approx(expected.get_last_lr()[0])
@@ -355,15 +368,66 @@ def test_a_library_call_leaves_pillows_limit_alone(arguments, monkeypatch):
 # --- Folders and processes ------------------------------------------------------------------------------------------
 
 
-def test_a_cut_checkpoint_is_told_in_a_line(arguments):
+def damage(checkpoint: Path) -> None:
+    """Changes a byte in the middle of the weights, which their format does not notice."""
+    file = checkpoint / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(arguments, capsys):
+    expected = load_file(train_cue_extractor(replace(arguments, output_dir=f"{arguments.output_dir}-whole")) / WEIGHTS)
     stop_after(arguments, 4)
-    file = Path(arguments.output_dir) / "checkpoint-4" / "model.safetensors"
+    damage(Path(arguments.output_dir) / "checkpoint-4")
+    actual = load_file(train_cue_extractor(replace(arguments, resume=True)) / WEIGHTS)
+    told = capsys.readouterr().out
+    assert "checkpoint-4: the checkpoint cannot be read (model.safetensors is not what was written)" in told
+    assert "Resuming after step 3 of 6" in told
+    assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []
+
+
+def test_a_run_without_a_whole_checkpoint_is_told_in_a_line(arguments):
+    stop_after(arguments, 2)
+    file = Path(arguments.output_dir) / "checkpoint-2" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(RunError, match=r"checkpoint-4: the checkpoint cannot be read") as refusal:
+    with pytest.raises(RunError, match=r"checkpoint-2: .*cannot be read, and there is none before") as refusal:
         train_cue_extractor(replace(arguments, resume=True))
     assert "\n" not in str(refusal.value)
     shutil.rmtree(file.parent)  # as the message says
     assert train_cue_extractor(replace(arguments, resume=True)).is_dir()
+
+
+FULL_DISK = """
+import resource, sys
+from hf_usod.cli import main
+from hf_usod.training.cue_extractor import CueExtractorStage
+
+step = CueExtractorStage.step
+
+def limited(self, decoder, batch, epoch, number):
+    if number == 3:  # from here on no file can be longer than a page
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    return step(self, decoder, batch, epoch, number)
+
+CueExtractorStage.step = limited
+sys.exit(main(["train", "--stage", "sce", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are a Unix's")
+def test_a_disk_that_is_full_is_told_in_a_line_and_the_last_checkpoint_stays(arguments):
+    words = [str(word) for word in words_of(replace(arguments, save_every=4))]
+    words[words.index("--num_epochs") + 1] = "2"
+    full = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *words, "--save_every", "4"], capture_output=True, text=True
+    )
+    assert full.returncode == 1
+    told = full.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in full.stderr
+    assert "checkpoint-4: the checkpoint cannot be written" in told and "make room, and pass --resume" in told
+    assert {path.name for path in Path(arguments.output_dir).glob("checkpoint-*")} == {"checkpoint-3"}
+    assert main(["train", "--stage", "sce", *words, "--save_every", "4", "--resume"]) == 0
 
 
 @pytest.mark.parametrize("file", ["arguments.json", "images.json"])
@@ -379,7 +443,7 @@ def test_a_damaged_file_of_a_run_is_told_in_a_line(arguments, file, content):
 HOLD = """
 import sys, time
 from pathlib import Path
-from hf_usod.training.run_folder import lock_folder
+from hf_usod.training.locks import lock_folder
 with lock_folder(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()
@@ -391,8 +455,9 @@ def test_two_processes_do_not_train_in_one_folder(arguments, tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"locked\n"
     try:
-        with pytest.raises(RunError, match="another process is training there"):
+        with pytest.raises(RunError, match=rf"another process is training there .process {holder.pid} on "):
             train_cue_extractor(arguments)
+        assert [path.name for path in run.iterdir()] == [".lock"]  # what the other has told is as it was
     finally:
         holder.communicate()
     with lock_folder(tmp_path / "other"):
