@@ -14,3 +14,4 @@ TASKS = ("rgb", "rgbd", "rgbt", "video", "rsi")
 INIT_WEIGHTS = ("random", "copy", "zero")  # of a task adapter
 PCL_SD_VARIANTS = ("paper", "released")  # of the distilling loss
 PAPER_WEIGHTS = (0.2, 0.6, 0.2)  # of prior, posterior and previous label, as published
+HUB_DATASETS = "hf://datasets/"  # what images on the Hub begin with

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..models.reading_usod import lift_limits
     from ..training.checks import check_plan
+    from ..training.hub_images import bring_images
     from ..training.method import train_method
     from ..training.processes import keep_freed_memory
     from ..training.rehearsal import rehearse
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
     if parse_flag_from_env("ACCELERATE_USE_CPU"):
         keep_freed_memory()
+    plan = bring_images(plan)
     if args.dry_run:
         print(plan.describe(), end="")
         for line in check_plan(plan):

@@ -74,7 +74,11 @@ def _check_bounds(name: str, value: Any, metadata: Any) -> None:
 class SharedArguments(_Checked):
     """What a stage and a run of all stages are told."""
 
-    images: list[str] = _help("Folders of images; their trees are searched. No labels are read.", place="folder")
+    images: list[str] = _help(
+        "Folders of images; their trees are searched. Or data sets of the Hub, hf://datasets/OWNER/NAME[@REVISION]"
+        "[/SPLIT]. No labels are read.",
+        place="folder",
+    )
     output_dir: str = _help(
         "The run: checkpoints, previews, logs and, at the end, the model in `model/`.", place="folder"
     )

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..constants import HUB_DATASETS
 from ..errors import PlanError, nearest
 from .arguments import STAGES, SharedArguments
 
@@ -77,6 +78,8 @@ class ArgumentField:
         return " Write it without quotes, digits alone."
 
     def _located(self, value: str, folder: Path) -> str:
+        if value.startswith(HUB_DATASETS):
+            return value
         path = folder / Path(value).expanduser()
         # A name, of an embedded model, say, is a path only if there is something at that path.
         return str(path) if self.metadata["place"] == "folder" or path.exists() else value

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
 from torch import distributed, nn
+from torch.nn import functional
 
 
 def is_alone() -> bool:
@@ -13,20 +14,42 @@ def is_alone() -> bool:
     return not distributed.is_initialized() or distributed.get_world_size() == 1
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over all processes, whose gradient is the sum of theirs."""
+class _Normalize(torch.autograd.Function):
+    """A batch norm over all processes, of torch's own kernels with what they sum exchanged in between."""
 
     @staticmethod
-    def forward(ctx, values: torch.Tensor) -> torch.Tensor:
-        total = values.clone()
-        distributed.all_reduce(total)
-        return total
+    def forward(ctx, maps, weight, bias, eps):
+        mean, variance = torch.batch_norm_update_stats(maps, None, None, 0.0)
+        count = mean.new_tensor([maps.numel() // maps.shape[1]])
+        own = torch.cat([mean, variance, count])
+        parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, own)
+        stacked = torch.stack(parts)
+        means, variances, counts = stacked.split([len(mean), len(mean), 1], dim=1)
+        total = counts.sum()
+        mean = (counts * means).sum(dim=0) / total
+        variance = (counts * (variances + (means - mean).square())).sum(dim=0) / total
+        ctx.save_for_backward(maps, weight, mean, variance, total)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance, total)
+        return functional.batch_norm(maps, mean, variance, weight, bias, False, 0.0, eps), mean, variance, total
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
-        total = gradient.contiguous().clone()
-        distributed.all_reduce(total)
-        return total
+    def backward(ctx, gradient, *_):
+        maps, weight, mean, variance, total = ctx.saved_tensors
+        # In evaluation mode, where the statistics are constants, and then what flows through them
+        of_maps, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, maps, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        sums = torch.stack([of_bias, of_weight])
+        distributed.all_reduce(sums)
+        inverse = torch.rsqrt(variance + ctx.eps)
+        scale = inverse if weight is None else weight * inverse
+        slope = scale * inverse * sums[1] / total
+        constant = scale * sums[0] / total - slope * mean
+        shape = (1, -1, 1, 1)
+        of_maps.sub_(constant.view(shape)).addcmul_(maps, slope.view(shape), value=-1)
+        return of_maps, of_weight, of_bias, None
 
 
 class CpuSyncBatchNorm(nn.BatchNorm2d):
@@ -44,19 +67,11 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
         """`(B, C, H, W)` of this process, normalized by the mean and variance over all processes'."""
         if not self.training:
             return self.act(super().forward(maps))
-        values = maps.float()
-        count = values.new_tensor([values.numel() // values.shape[1]])
-        # The mean first, and the variance around it: the difference of two large sums would lose digits
-        sums = _Sum.apply(torch.cat([values.sum(dim=(0, 2, 3)), count]))
-        total = sums[-1].detach()
-        mean = (sums[:-1] / total).view(1, -1, 1, 1)
-        variance = _Sum.apply((values - mean).square().sum(dim=(0, 2, 3))) / total
-        self._note(mean.detach().flatten(), variance.detach(), total)
-        normalized = (values - mean) * torch.rsqrt(variance + self.eps).view(1, -1, 1, 1)
-        if self.affine:
-            normalized = normalized * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
-        return self.act(normalized.to(maps.dtype))
+        normalized, mean, variance, count = _Normalize.apply(maps, self.weight, self.bias, self.eps)
+        self._note(mean, variance, count)
+        return self.act(normalized)
 
+    @torch.no_grad()
     def _note(self, mean: torch.Tensor, variance: torch.Tensor, count: torch.Tensor) -> None:
         """Moves the running statistics, the variance as an unbiased one."""
         running_mean, running_var = self.get_buffer("running_mean"), self.get_buffer("running_var")
