@@ -3,7 +3,6 @@ that is removed again."""
 
 import dataclasses
 import json
-import os
 import resource
 import shutil
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -130,7 +130,9 @@ def _times(plan: Plan, small: Plan, num_images: int) -> Iterator[str]:
         whole = sum(epochs) * schedule.num_steps / (schedule.steps_per_epoch * args.num_epochs)
         total += whole
         first = f"{_time(epochs[0])} the first epoch, " if epochs[0] != epochs[-1] else ""
-        yield f"{name}: about {first}{_time(epochs[-1])} an epoch, {_time(whole)} in all."
+        # Features of stage 1 may be kept, which makes later epochs shorter
+        about = "about" if name == "sd" else "at most"
+        yield f"{name}: {about} {first}{_time(epochs[-1])} an epoch, {_time(whole)} in all."
     if len(plan.stages) > 1:
         yield f"All stages: about {_time(total)}."
 
@@ -166,7 +168,8 @@ def _space(plan: Plan, small: Plan, num_images: int, accelerator: Accelerator) -
     else:
         unit = 1 if sys.platform == "darwin" else 1024
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        told = f"{memory / GIB:.1f} GiB of memory{_free_memory()}, and what {_workers(plan)} loader processes take"
+        available = psutil.virtual_memory().available
+        told = f"{memory / GIB:.1f} GiB of memory ({available / GIB:.1f} GiB are free), and what {_workers(plan)} loader processes take"
     disk = sum(path.stat().st_size for path in Path(small.output_dir).rglob("checkpoint-*/*")) * 3.0
     if plan.sd:
         disk += 4.0 * plan.sd.size**2 * num_images
@@ -184,14 +187,6 @@ def _space(plan: Plan, small: Plan, num_images: int, accelerator: Accelerator) -
 
 def _workers(plan: Plan) -> int:
     return max(args.num_workers for args in plan.stages.values())
-
-
-def _free_memory() -> str:
-    try:
-        pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return ""
-    return f" ({pages * size / GIB:.1f} GiB are free)"
 
 
 def _time(seconds: float) -> str:

@@ -158,7 +158,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(recipe, own_photos, tmp_pat
     assert "sce: 13 images, 3 steps of 4." in told
     assert "sd: 13 images, 15 steps of 4." in told
     assert "num_epochs: 5" in told and "fusion_channels: 8" in told
-    assert re.search(r"sce: about \d+ s an epoch, \d+ s in all\.", told)
+    assert re.search(r"sce: at most \d+ s an epoch, \d+ s in all\.", told)
     assert re.search(r"labels: about \d+ s\.", told)
     assert re.search(r"sd: about (\d+ s the first epoch, )?\d+ s an epoch, \d+ s in all\.", told)
     assert re.search(r"It takes \d\.\d GiB of memory .*; and 0\.0 GiB of disk", told)
