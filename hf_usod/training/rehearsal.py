@@ -169,7 +169,8 @@ def _space(plan: Plan, small: Plan, num_images: int, accelerator: Accelerator) -
         unit = 1 if sys.platform == "darwin" else 1024
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         available = psutil.virtual_memory().available
-        told = f"{memory / GIB:.1f} GiB of memory ({available / GIB:.1f} GiB are free), and what {_workers(plan)} loader processes take"
+        told = f"{memory / GIB:.1f} GiB of memory ({available / GIB:.1f} GiB are free)"
+        told += f", and what {_workers(plan)} loader processes take"
     disk = sum(path.stat().st_size for path in Path(small.output_dir).rglob("checkpoint-*/*")) * 3.0
     if plan.sd:
         disk += 4.0 * plan.sd.size**2 * num_images
