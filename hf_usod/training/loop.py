@@ -108,7 +108,7 @@ class Loop:
                     self._epoch(stage, epoch)
             if accelerator.is_main_process:
                 self.run.save_model(partial(self._save, stage))
-            give_folder(accelerator, self.run.model)
+            give_folder(accelerator, self.run.model, self.run.keeps and not accelerator.is_main_process)
             if self.run.keeps:
                 self.run.checkpoints.prune(1, self.step)
             if self.page:

@@ -153,10 +153,9 @@ def give_files(accelerator: Accelerator, paths: Sequence[Path], at_a_time: int =
     accelerator.wait_for_everyone()
 
 
-def give_folder(accelerator: Accelerator, folder: Path) -> None:
-    """Gives each machine that has not the main process's folder, without folders in it, a copy. On one machine nothing
-    is sent. (transformers saves a model in the main process alone.)"""
-    lacks = accelerator.is_local_main_process and not folder.exists()
+def give_folder(accelerator: Accelerator, folder: Path, lacks: bool) -> None:
+    """Gives the processes that lack it a copy of the main one's folder, without folders in it; called by all. (Asked of
+    the run and not of the file system, which may be behind.) transformers saves a model in the main process alone."""
     if accelerator.num_processes == 1 or not any(gather_object([lacks])):
         return
     files = sorted(folder.iterdir()) if accelerator.is_main_process else []
