@@ -7,6 +7,7 @@ Prints milliseconds an image for batches of 1 and 4, the least of several repeat
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,16 +17,22 @@ from hf_usod.assets import checkpoint_source
 from hf_usod.loading import load
 
 
-def seconds_per_image(model: PreTrainedModel, batch_size: int, size: tuple[int, int], repeats: int = 8) -> float:
+def seconds_per_image(
+    model: PreTrainedModel,
+    batch_size: int,
+    size: tuple[int, int],
+    repeats: int = 8,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """The least time an image of `size` (height, width) takes in a batch, of a model of PyTorch or an exported one."""
     images = torch.randn(batch_size, 3, *size)
     times = []
     with torch.inference_mode():
         model(pixel_values=images)
         for _ in range(repeats):
-            start = time.perf_counter()
+            start = clock()
             model(pixel_values=images)
-            times.append(time.perf_counter() - start)
+            times.append(clock() - start)
     return min(times) / batch_size
 
 
@@ -34,8 +41,10 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="names or folders; the first is what the others are compared with")
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--busy", action="store_true", help="processor time, for a machine that does other things too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    clock = time.process_time if args.busy else time.perf_counter
     first: dict[int, float] = {}
     for name in args.models:
         model, processor = load(name)
@@ -45,7 +54,7 @@ def main() -> None:
         ]
         cells = []
         for batch_size in args.batch_sizes:
-            seconds = seconds_per_image(model, batch_size, size)
+            seconds = seconds_per_image(model, batch_size, size, clock=clock)
             ratio = first.setdefault(batch_size, seconds) / seconds
             cells.append(f"batch {batch_size}: {1000 * seconds:.0f} ms an image ({ratio:.2f}x)")
         print(f"{name}: {', '.join(cells)}, {sum(path.stat().st_size for path in weights) / 2**20:.1f} MiB", flush=True)
