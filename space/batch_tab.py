@@ -9,7 +9,7 @@ from engine import Engine
 from files import MAX_BATCH, MAX_PHOTO_MB, by_path, read_photo, result_folder
 from image_tab import choose_model
 from jobs import Jobs
-from rendering import SHARP, cut_photo, on_checkerboard, opacity, shrink
+from rendering import SHARP, cut_photo, find, on_checkerboard, opacity, shrink
 
 KINDS = [("Cutouts", "cutout"), ("Masks", "mask"), ("Saliency maps", "saliency")]
 _THUMBNAIL_SIDE = 480
@@ -62,7 +62,7 @@ def make_predict_batch(engine: Engine, jobs: Jobs):
                 except gr.Error as error:
                     failed.append(error.message)
                     continue
-                saliency = detect(photo, outputs=["saliency"])["saliency"]
+                saliency = find(detect, photo)
                 made = {
                     "cutout": cut_photo(photo, saliency, threshold),
                     "mask": opacity(saliency, threshold, SHARP),

@@ -8,7 +8,7 @@ from PIL import Image
 from engine import NO_ADAPTER, Engine
 from files import MAX_PHOTO_MB, by_path, read_map, read_photo, result_folder
 from hf_usod.models.image_processing_usod import to_rgb
-from rendering import SHARP, SOFT, cut_photo, on_checkerboard, opacity, shrink
+from rendering import SHARP, SOFT, cut_photo, find, on_checkerboard, opacity, shrink
 
 _HERE = Path(__file__).parent
 _PHOTOS = ("chelsea", "coffee", "astronaut", "motorcycle", "rocket")
@@ -69,8 +69,7 @@ def make_predict(engine: Engine):
             aux_image = read_map(aux, image)
         elif aux is not None:
             gr.Info(f"{model} looks at the photo alone; the map was not used.")
-        given = image if aux_image is None else {"image": image, "aux": aux_image}
-        saliency = detect(given, outputs=["saliency"])["saliency"]
+        saliency = find(detect, image, aux_image)
         stem = Path(photo).stem
         pictures = _pictures(image, saliency, stem, threshold, edge, transparent, color)
         kept = result_folder() / f"{stem}_saliency.png"

@@ -3,13 +3,22 @@
 import re
 
 import numpy as np
+import torch
 from PIL import Image, ImageColor
 
-from hf_usod.inference.rendering import on_background
-from hf_usod.models.pipeline_usod import cut_out
+from hf_usod.inference.rendering import Rendering, on_background
+from hf_usod.models.edge_refiner import foreground_colors
+from hf_usod.models.pipeline_usod import cut_out, levels
 
 SOFT, SHARP = "soft", "sharp"
 DISPLAY_SIDE = 1400  # pixels of the longer side on screen; files keep the photo's own size
+
+
+def find(detect, photo: Image.Image, aux: Image.Image | None = None) -> Image.Image:
+    """The saliency map (mode L) of a photo, perhaps with its auxiliary map, as the command writes it."""
+    given = photo if aux is None else {"image": photo, "aux": aux}
+    saliency = detect(given, outputs=["predicted_saliency"])["predicted_saliency"]
+    return levels(Rendering().refined(photo, saliency))
 
 
 def opacity(saliency: Image.Image, threshold: float, edge: str = SOFT) -> Image.Image:
@@ -34,6 +43,7 @@ def cut_photo(
     Raises:
         ValueError: if `background` is no color.
     """
+    photo = foreground_colors(photo, torch.from_numpy(np.asarray(saliency, np.float32) / 255))
     cutout = cut_out(photo, opacity(saliency, threshold, edge))
     if background is None:
         return cutout

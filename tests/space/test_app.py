@@ -19,7 +19,10 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from hf_usod.constants import DEFAULT_MODEL
+from hf_usod.inference import Rendering
 from hf_usod.loading import load_pipeline
+from hf_usod.models.pipeline_usod import levels
+from hf_usod.models.reading_usod import read_photo
 
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[2] / "space" / "examples"
@@ -60,7 +63,12 @@ def expected(adapter):
     """The saliency of a photo by the pipeline itself, (H, W) in 0-255."""
     detectors = {"none": load_pipeline(DEFAULT_MODEL, device="cpu")}
     detectors[adapter.name] = load_pipeline(DEFAULT_MODEL, str(adapter), device="cpu")
-    return lambda photo, adapter="none": np.asarray(detectors[adapter](photo)["saliency"]).astype(int)
+
+    def saliency(photo, adapter="none"):
+        found = detectors[adapter](photo, outputs=["predicted_saliency"])["predicted_saliency"]
+        return np.asarray(levels(Rendering().refined(read_photo(photo), found))).astype(int)
+
+    return saliency
 
 
 def write_clip(path, photo, frames, size=(300, 200)):
@@ -91,7 +99,8 @@ def test_predict(client, expected, name):
     (before, after), cutout, mask, saliency = client.predict(handle_file(example(name)), api_name="/predict")
     photo, cutout, mask, saliency = pixels(example(name)), pixels(cutout), pixels(mask), pixels(saliency)
     (x, y), (far_x, far_y) = POINTS[name]
-    assert cutout.shape == (*photo.shape[:2], 4) and np.array_equal(cutout[..., :3], photo)
+    opaque = cutout[..., 3] == 255  # elsewhere the background's share is taken out
+    assert cutout.shape == (*photo.shape[:2], 4) and np.array_equal(cutout[opaque, :3], photo[opaque])
     assert cutout[y, x, 3] == 255 and cutout[far_y, far_x, 3] == 0
     assert mask[y, x] == 255 and mask[far_y, far_x] == 0 and set(np.unique(mask)) == {0, 255}
     assert np.abs(saliency - expected(example(name))).max() <= 1
@@ -108,7 +117,7 @@ def test_render_follows_the_last_photo(client):
     levels, mask, cutout = pixels(saliency), pixels(mask), pixels(cutout)
     assert np.array_equal(mask == 255, levels > 0.2 * 255) and (mask == 255).sum() > (pixels(half) == 255).sum()
     assert cutout.shape[2] == 3 and np.array_equal(cutout[mask == 0], np.tile([0, 255, 0], ((mask == 0).sum(), 1)))
-    assert np.array_equal(cutout[mask == 255], pixels(example("coffee"))[mask == 255])
+    assert np.array_equal(cutout[levels == 255], pixels(example("coffee"))[levels == 255])
 
 
 def test_an_adapter_for_one_request_only(client, expected, adapter):
@@ -169,7 +178,8 @@ def test_predict_batch(client, tmp_path):
         for stem, name in (("chelsea", "chelsea"), ("chelsea_2", "coffee")):
             (x, y), (far_x, far_y) = POINTS[name]
             cutout = pixels(io.BytesIO(zipped.read(f"{stem}_cutout.png")))
-            assert np.array_equal(cutout[..., :3], pixels(example(name)))
+            opaque = cutout[..., 3] == 255
+            assert np.array_equal(cutout[opaque, :3], pixels(example(name))[opaque])
             assert cutout[y, x, 3] == 255 and cutout[far_y, far_x, 3] == 0
 
 

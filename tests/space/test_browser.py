@@ -121,11 +121,10 @@ def test_a_first_visit(visit, adapter):
 
     page.get_by_role("tab", name="Cutout").click()
     first = wait_for_picture(page, "#cutout img")
-    half = opacities(page)
+    soft = opacities(page)
     page.locator("#threshold input[type=range]").fill("0.2")
     second = wait_for_picture(page, "#cutout img", first)
-    wide = opacities(page)
-    assert (wide >= half - 0.02).all() and wide.mean() > half.mean()
+    assert np.abs(opacities(page) - soft).max() < 0.02  # the threshold is the mask's, and that of sharp edges
 
     page.click("#more button")
     page.locator(".adapter input").first.click()

@@ -90,7 +90,7 @@ def test_cutouts_are_those_of_the_command(mode):
     saliency = torch.from_numpy(random.integers(0, 256, (6, 8)).astype(np.float32) / 255)
     for background in (None, "#00ff7f"):
         ours = cut_photo(photo, levels(saliency), 0.3, background=background)
-        expected = Rendering(background=background, edges="none").picture("cutout", photo, saliency)
+        expected = Rendering(background=background).picture("cutout", photo, saliency)
         assert ours.mode == expected.mode and np.array_equal(ours, expected)
 
 
