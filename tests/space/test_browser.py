@@ -130,7 +130,7 @@ def test_a_first_visit(visit, adapter):
     page.locator(".adapter input").first.click()
     page.get_by_role("option", name=adapter.name).click()
     wait_for_picture(page, "#cutout img", second)
-    assert np.abs(opacities(page) - wide).mean() > 0.01
+    assert np.abs(opacities(page) - soft).mean() > 0.01
 
 
 def test_an_example_on_a_phone(visit):
