@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 420, 250
@@ -39,7 +40,7 @@ class Chart:
         points = (point for line in self.lines.values() for point in line)
         return [point for point in points if all(map(math.isfinite, point))]
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[float, float, float, float]:
         """Least and greatest x and y, widened to round values of y."""
         xs, ys = zip(*self._finite() or [(0.0, 0.0), (1.0, 1.0)], strict=True)
