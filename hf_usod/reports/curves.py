@@ -1,31 +1,22 @@
 """What a run has logged, as charts."""
 
-from collections import defaultdict
-from pathlib import Path
-
-from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+from collections.abc import Mapping, Sequence
 
 from ..html import Chart
 
-Scalars = dict[str, list[tuple[float, float]]]
-_SIZE_GUIDANCE = {SCALARS: 0}  # all of them
-_RATES = {"steps_per_second", "images_per_second", "learning_rate"}
+_SHARES = ("foreground", "hard_samples", "agreement", "label_change")
+_RATES = ("learning_rate", "images_per_second", "minutes_left")
 
 
-def read_scalars(log: Path) -> Scalars:
-    """The values by step of all that a run logged, also where it was resumed: the last word on a step counts."""
-    by_step: dict[str, dict[float, float]] = defaultdict(dict)
-    for file in sorted(log.glob("events.out.tfevents.*")):
-        events = EventAccumulator(str(file), size_guidance=_SIZE_GUIDANCE).Reload()
-        for name in events.Tags()[SCALARS]:
-            by_step[name].update((event.step, event.value) for event in events.Scalars(name))
-    return {name: sorted(values.items()) for name, values in by_step.items()}
+def charts(title: str, history: Sequence[Mapping[str, float]]) -> list[Chart]:
+    """The loss and its terms in one chart, shares in another; rates and speeds are left out.
 
-
-def charts(title: str, scalars: Scalars) -> list[Chart]:
-    """The loss and its terms in one chart, everything else in one of its own; rates and speeds are left out."""
-    losses = {name: values for name, values in scalars.items() if name != "foreground" and name not in _RATES}
-    drawn = [Chart(f"{title}: loss and its terms", "step", losses)] if losses else []
-    if "foreground" in scalars:
-        drawn.append(Chart(f"{title}: share of foreground", "step", {"foreground": scalars["foreground"]}))
-    return drawn
+    Args:
+        history: see `read_history`.
+    """
+    names = dict.fromkeys(name for record in history for name in record if name not in ("step", *_RATES))
+    lines = {name: [(record["step"], record[name]) for record in history if name in record] for name in names}
+    losses = {name: line for name, line in lines.items() if name not in _SHARES}
+    shares = {name: line for name, line in lines.items() if name in _SHARES}
+    drawn = {f"{title}: loss and its terms": losses, f"{title}: shares": shares}
+    return [Chart(name, "step", of) for name, of in drawn.items() if of]

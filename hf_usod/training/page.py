@@ -35,7 +35,7 @@ class RunPage:
 
     def __init__(self, root: Path, step: int):
         self.root = root
-        self.records = [record for record in _read(root / HISTORY_FILE) if record["step"] <= step]
+        self.records = [record for record in read_history(root) if record["step"] <= step]
         write_text(root / HISTORY_FILE, "".join(f"{json.dumps(record)}\n" for record in self.records))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
@@ -52,8 +52,9 @@ class RunPage:
         write_text(self.root / PAGE_FILE, render(str(self.root), status, self.records, names, running))
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """What a history holds; a last line that was cut short by a kill is left out."""
+def read_history(root: Path) -> list[dict[str, Any]]:
+    """What a run's folder holds of its log, a record a line; one that was cut short by a kill is left out."""
+    path = root / HISTORY_FILE
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:

@@ -2,7 +2,6 @@
 that is removed again."""
 
 import dataclasses
-import json
 import resource
 import shutil
 import sys
@@ -20,7 +19,7 @@ from ..data import Sample, second_scale
 from ..errors import RunError
 from .arguments import DetectorArguments, RunArguments
 from .method import train_method
-from .page import HISTORY_FILE
+from .page import read_history
 from .photos import files_of, join, label_files, list_run_samples, readable_images
 from .plan import Plan
 from .processes import join_processes
@@ -139,7 +138,7 @@ def _times(plan: Plan, small: Plan, num_images: int) -> Iterator[str]:
 
 def _seconds_an_image(args: RunArguments) -> list[float]:
     """Of each epoch of a rehearsal, at the mean of the scales of second views."""
-    records = [json.loads(line) for line in (Path(args.output_dir) / HISTORY_FILE).read_text().splitlines()]
+    records = read_history(Path(args.output_dir))
 
     def pixels(side: int) -> int:
         return args.size**2 + side**2
