@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..html import Chart, Comparison, Comparisons, Page, Table, histogram
 from .reading import read_ground_truth, read_prediction
 from .report import entry_label, format_score, legend
 from .results import Evaluation, entries_of
 from .sets import EvaluationSample
-from .usod_saliency.reading import as_levels, as_mask
+from .usod_saliency.reading import as_levels, as_mask, fit
 from .usod_saliency.saliency_metrics import METRICS, NUM_THRESHOLDS
 
 MOST_PICTURES = 40  # on a page
@@ -63,9 +62,7 @@ def _worst(scored: Scored, count: int) -> Comparisons:
 def _comparison(row: Mapping[str, Any], sample: EvaluationSample, path: Path) -> Comparison:
     mask = as_mask(read_ground_truth(sample.mask)).astype(np.uint8) * 255
     levels, _ = as_levels(read_prediction(path))
-    if levels.shape != mask.shape:
-        size = mask.shape[1], mask.shape[0]
-        levels = np.asarray(Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR))
+    levels = (fit(levels, mask.shape) * 255).round().astype(np.uint8)
     figures = {METRICS[key].heading: float(row[key]) for key in (SORTED_BY, "mae", "e_adaptive")}
     return Comparison(sample.id, mask, levels, sample.image, figures)
 
