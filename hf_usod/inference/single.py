@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ..constants import OUTPUT_KINDS
-from ..errors import DataError, UsodError
+from ..errors import DataError
 from ..loading import load_pipeline
 from ..models.pipeline_usod import SalientObjectDetectionPipeline
 from ..models.reading_usod import read_photo
@@ -22,6 +22,21 @@ from .rendering import TRANSPARENT, Rendering
 @lru_cache(maxsize=2)
 def _detector(model: str | None, adapter: str | None, device: str | None) -> SalientObjectDetectionPipeline:
     return load_pipeline(model, adapter, device=device)
+
+
+def _shown(
+    detect: Detects, photo: Image.Image, rendering: Rendering, aux: Any = None
+) -> tuple[Image.Image, torch.Tensor]:
+    """What a picture shows of a photo and its map `(H, W)`.
+
+    Raises:
+        DataError: if the model has no map for it.
+    """
+    given = photo if aux is None else {"image": photo, "aux": aux}
+    (saliency,) = Maps(detect, 1).of([given], ["the photo"])
+    if isinstance(saliency, DataError):
+        raise saliency
+    return rendering.shown(photo, saliency)
 
 
 def detect(
@@ -56,12 +71,7 @@ def detect(
     if output not in OUTPUT_KINDS:
         raise DataError(f"output {output!r}: choose from {', '.join(OUTPUT_KINDS)}.")
     wanted = Rendering((output,), **rendering)
-    photo = read_photo(image)
-    given = photo if aux is None else {"image": photo, "aux": aux}
-    (saliency,) = Maps(_detector(model, adapter, device), 1).of([given], ["the image"])
-    if isinstance(saliency, DataError):
-        raise saliency
-    photo, saliency = wanted.shown(photo, saliency)
+    photo, saliency = _shown(_detector(model, adapter, device), read_photo(image), wanted, aux)
     if output == "saliency" and isinstance(image, (np.ndarray, torch.Tensor)):
         values = saliency
     else:
@@ -92,10 +102,7 @@ def predict_bytes(detect: Detects, photo: bytes, rendering: Rendering, encoding:
     (kind,) = rendering.kinds
     encoding.check(rendering.kinds, rendering.background not in (None, TRANSPARENT))
     image = read_photo(photo)
-    (saliency,) = Maps(detect, 1).of([image], ["the photo"])
-    if isinstance(saliency, UsodError):
-        raise saliency
-    picture = rendering.picture(kind, *rendering.shown(image, saliency))
+    picture = rendering.picture(kind, *_shown(detect, image, rendering))
     data = io.BytesIO()
     picture.save(data, **encoding.options(image, "", shows_photo=picture.mode != "L"))
     return data.getvalue()
