@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # as Accelerate calls them
 Run = Callable[[nn.Module], Sequence[torch.Tensor]]  # a module, on an example
 
 

@@ -7,11 +7,9 @@ from typing import Any
 import torch
 
 from ..errors import DataError
-from ..folding import fold_batch_norms, maps_of_an_example
+from ..folding import PRECISIONS, fold_batch_norms, maps_of_an_example
 from ..models.modeling_usod_sce import UsodSceModel
 from ..models.modeling_usod_sd import UsodSdModel
-
-PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ..folding import fold_batch_norms
+from ..folding import PRECISIONS, fold_batch_norms
 
 
 class FrozenBackbone:
@@ -20,7 +20,7 @@ class FrozenBackbone:
     """
 
     def __init__(self, backbone: nn.Module, mixed_precision: str = "no", batch_norm: str = "eval"):
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision, torch.float32)
+        dtype = PRECISIONS.get(mixed_precision, torch.float32)
         self.batch_statistics = batch_norm == "train"
         if self.batch_statistics:
             self.backbone = backbone.train().to(memory_format=torch.channels_last)
