@@ -3,7 +3,6 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, takewhile
@@ -31,6 +30,7 @@ from .report import Record, Report, Tell
 from .speed import at_full_speed
 from .video import predict_clip
 
+FEW = 20  # photos that are done sooner than a faster copy of the model is made
 OPENED = 1000  # results of an earlier run at most, which takes some tenths of a second
 # Where the auxiliary map of an image comes from; None for an image that has none.
 AuxReader = Callable[[Path], Image.Image | None]
@@ -176,7 +176,8 @@ def predict(
     try:
         kind = "flow" if aux.flow and read_map and detect.model.config.modality_informed else aux.kind
         maps = Maps(detect, batch_size, **({"aux_kind": kind} if kind else {}))
-        with at_full_speed(detect, mixed_precision) if jobs else nullcontext():
+        many = len(photos) > FEW or any(job.is_clip for job in jobs)  # a clip has many frames
+        with at_full_speed(detect, mixed_precision, fold=many):
             _predict_photos(_Photos(maps, rendering, encoding, read_map), photos, progress, report, tell)
             for job in jobs:
                 if job.is_clip:

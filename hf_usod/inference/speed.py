@@ -13,13 +13,14 @@ from ..models.modeling_usod_sd import UsodSdModel
 
 
 @contextmanager
-def at_full_speed(detect: Any, mixed_precision: str = "no") -> Iterator[None]:
+def at_full_speed(detect: Any, mixed_precision: str = "no", fold: bool = True) -> Iterator[None]:
     """In here a pipeline's model is a copy with its batch norms folded, channels last: two thirds of the time on a CPU,
     the same maps but for rounding (below 1e-5). What is no model of PyTorch stays as it is.
 
     Args:
         mixed_precision: what the network computes in, as Accelerate calls it: no, bf16 (half the time on a CPU that
             knows it, maps that differ by .002 on average) or fp16, for GPUs.
+        fold: whether to make the copy, which takes as long as some twenty photos gain by it.
 
     Raises:
         DataError: for a precision that the model, or its device, does not have.
@@ -30,7 +31,7 @@ def at_full_speed(detect: Any, mixed_precision: str = "no") -> Iterator[None]:
         raise DataError("mixed_precision is for models of PyTorch; export in another precision instead.")
     if dtype == torch.float16 and model.device.type == "cpu":
         raise DataError("mixed_precision fp16: needs a GPU. On a CPU, give bf16 or no.")
-    if is_torch:
+    if is_torch and fold:
         detect.model = fold_batch_norms(model, maps_of_an_example).to(memory_format=torch.channels_last)
     try:
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):

@@ -1,5 +1,6 @@
 """The fast copy of a model gives the same maps, and leaves the pipeline as it was."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -71,7 +72,9 @@ def test_the_pipeline_has_its_own_model_back_after_an_error(detect):
     assert detect.model is model
 
 
-def test_maps_do_not_depend_on_the_size_of_a_batch(detect, tmp_path):
+@pytest.mark.parametrize("few", [0, 20])  # folded, and as it is
+def test_maps_do_not_depend_on_the_size_of_a_batch(detect, tmp_path, monkeypatch, few):
+    monkeypatch.setattr(importlib.import_module("hf_usod.inference.predict"), "FEW", few)
     random = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
     for number in range(5):
