@@ -11,19 +11,9 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageDraw
 
-from hf_usod import UsodImageProcessor, UsodSceConfig, UsodSceModel
 from hf_usod.cli import main
 from hf_usod.inference import Rendering
 from hf_usod.inference.encoding import made_of
-
-
-@pytest.fixture(scope="module")
-def model(tiny_backbone, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone(), decoder_channels=8)).save_pretrained(folder)
-    UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture

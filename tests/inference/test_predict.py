@@ -11,19 +11,9 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageDraw
 
-from hf_usod import UsodImageProcessor, UsodSceConfig, UsodSceModel
+from hf_usod import UsodSceModel
 from hf_usod.cli import main
 from hf_usod.models.reading_usod import read_photo
-
-
-@pytest.fixture(scope="module")
-def model(tiny_backbone, tmp_path_factory):
-    """A small model of random weights: what is tested here is the way from file to file."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone(), decoder_channels=8)).save_pretrained(folder)
-    UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -6,17 +6,8 @@ import torch
 from PIL import Image, ImageDraw
 
 import hf_usod
-from hf_usod import UsodError, UsodImageProcessor, UsodSceConfig, UsodSceModel
+from hf_usod import UsodError
 from hf_usod.loading import load_pipeline
-
-
-@pytest.fixture(scope="module")
-def model(tiny_backbone, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone(), decoder_channels=8)).save_pretrained(folder)
-    UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

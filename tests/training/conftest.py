@@ -10,6 +10,7 @@ from transformers import ResNetBackbone
 
 from hf_usod.conversion import Pretrained
 from hf_usod.models.image_processing_usod import UsodImageProcessor
+from hf_usod.training.arguments import CueExtractorArguments
 
 NUM_PHOTOS = 13  # three batches of four, and one left over
 
@@ -49,3 +50,22 @@ def backbone(tiny_backbone, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("backbone")
     Pretrained(model.eval(), UsodImageProcessor()).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def short_run(photos, backbone, tmp_path) -> CueExtractorArguments:
+    """Stage 1 in six steps, in two epochs; each is logged."""
+    return CueExtractorArguments(
+        images=[str(photos)],
+        output_dir=str(tmp_path / "run"),
+        backbone=str(backbone),
+        size=64,
+        num_epochs=2,
+        batch_size=4,
+        scale_steps=[1],
+        scale_stride=32,
+        decoder_channels=8,
+        num_workers=0,
+        log_every=1,
+        num_previews=2,
+    )

@@ -41,23 +41,8 @@ def own_photos(photos, tmp_path) -> Path:
 
 
 @pytest.fixture
-def arguments(own_photos, backbone, tmp_path) -> CueExtractorArguments:
-    """Six steps in two epochs."""
-    return CueExtractorArguments(
-        images=[str(own_photos)],
-        output_dir=str(tmp_path / "run"),
-        backbone=str(backbone),
-        size=64,
-        num_epochs=2,
-        batch_size=4,
-        scale_steps=[1],
-        scale_stride=32,
-        decoder_channels=8,
-        num_workers=0,
-        log_every=1,
-        save_every=2,
-        num_previews=2,
-    )
+def arguments(short_run, own_photos) -> CueExtractorArguments:
+    return replace(short_run, images=[str(own_photos)], save_every=2)
 
 
 @pytest.fixture

@@ -20,22 +20,8 @@ from hf_usod.training.page import HISTORY_FILE, RunPage, render
 
 
 @pytest.fixture
-def arguments(photos, backbone, tmp_path) -> CueExtractorArguments:
-    """Six steps in two epochs."""
-    return CueExtractorArguments(
-        images=[str(photos)],
-        output_dir=str(tmp_path / "run"),
-        backbone=str(backbone),
-        size=64,
-        num_epochs=2,
-        batch_size=4,
-        scale_steps=[1],
-        scale_stride=32,
-        decoder_channels=8,
-        num_workers=0,
-        log_every=1,
-        num_previews=2,
-    )
+def arguments(short_run) -> CueExtractorArguments:
+    return short_run
 
 
 def history(run: Path) -> list[dict]:
