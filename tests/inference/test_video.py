@@ -14,7 +14,6 @@ from PIL import Image
 from hf_usod import (
     SalientObjectDetectionPipeline,
     UsodImageProcessor,
-    UsodSceConfig,
     UsodSceModel,
     UsodSdConfig,
     UsodSdModel,
@@ -29,16 +28,6 @@ from hf_usod.inference.video import _with_neighbors
 
 av = pytest.importorskip("av", reason="needs the extra `video`")
 SIZE = (96, 64)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_backbone, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    backbone = tiny_backbone()
-    UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=8)).save_pretrained(folder)
-    UsodImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
