@@ -14,6 +14,11 @@ from typing import Any
 from .errors import DataError
 
 
+def nearest(path: Path) -> Path:
+    """The path itself, or the nearest folder above it, that is there; a link that leads nowhere is, too."""
+    return next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+
+
 def aside_path(path: Path) -> Path:
     """A hidden name beside a file, with its suffix, no longer than its own where that is long."""
     stem = path.stem if len(os.fsencode(path.name)) < 200 else hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:16]

@@ -10,6 +10,7 @@ from ..data import output_names
 from ..data.folders import Tree, identity, walk
 from ..data.video import is_video_file
 from ..errors import DataError
+from ..files import nearest
 
 _LONGEST_NAME = 255  # bytes, on all common file systems
 
@@ -84,7 +85,7 @@ def _check_folder(output: Path) -> None:
     Raises:
         NotADirectoryError, PermissionError: if `output` is a file or cannot be written in.
     """
-    there = next(folder for folder in (output, *output.parents) if os.path.lexists(folder))
+    there = nearest(output)
     if not there.is_dir():
         raise NotADirectoryError(f"{output}: {there} is a file. Choose a folder for --output.")
     if not os.access(there, os.W_OK | os.X_OK):

@@ -11,6 +11,7 @@ from ..data import Sample
 from ..data.folders import upright_size
 from ..data.video import list_sequences, require_opencv
 from ..errors import DataError, LabelError, PlanError
+from ..files import nearest
 from ..labels.crf import load_crf
 from ..loading import checkpoint_names, load
 from ..models.image_processing_usod import check_aux
@@ -58,7 +59,7 @@ def check_plan(plan: Plan) -> list[str]:
 
 def _check_output(folder: Path) -> None:
     """Raises a `PlanError` unless a folder is one, or can be made."""
-    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    there = nearest(folder)
     if not there.is_dir():
         found = "is a file" if there.exists() else "is a link to what is not there"
         raise PlanError(f"--output_dir {folder}: {there} {found}. Choose another.")

@@ -17,6 +17,7 @@ from accelerate.utils import broadcast_object_list
 
 from ..data import Sample, second_scale
 from ..errors import RunError
+from ..files import nearest
 from .arguments import DetectorArguments, RunArguments
 from .method import train_method
 from .page import read_history
@@ -173,10 +174,7 @@ def _space(plan: Plan, small: Plan, num_images: int, accelerator: Accelerator) -
     disk = sum(path.stat().st_size for path in Path(small.output_dir).rglob("checkpoint-*/*")) * 3.0
     if plan.sd:
         disk += 4.0 * plan.sd.size**2 * num_images
-    place = next(
-        path for path in (Path(plan.output_dir).resolve(), *Path(plan.output_dir).resolve().parents) if path.exists()
-    )
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(nearest(Path(plan.output_dir))).free
     if disk > free:
         raise RunError(
             f"{plan.output_dir}: the run will take about {disk / GIB:.1f} GiB of disk, {free / GIB:.1f} GiB are free. "
