@@ -11,8 +11,10 @@ PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
 Run = Callable[[nn.Module], Sequence[torch.Tensor]]  # a module, on an example
 
 
-def _normalized_convolutions(module: nn.Module, run: Run) -> dict[nn.BatchNorm2d, nn.Conv2d]:
-    """Which batch norm takes which convolution's output, seen by running the module once."""
+def _normalized_convolutions(
+    module: nn.Module, run: Run
+) -> tuple[dict[nn.BatchNorm2d, nn.Conv2d], Sequence[torch.Tensor]]:
+    """Which batch norm takes which convolution's output, seen by running the module once, and what it gives."""
     outputs: dict[int, tuple[torch.Tensor, nn.Conv2d]] = {}  # holds the tensors, so that no id is given twice
     found: dict[nn.BatchNorm2d, nn.Conv2d] = {}
 
@@ -29,10 +31,10 @@ def _normalized_convolutions(module: nn.Module, run: Run) -> dict[nn.BatchNorm2d
             handles.append(child.register_forward_hook(note_output))
         elif isinstance(child, nn.BatchNorm2d) and child.running_mean is not None:
             handles.append(child.register_forward_pre_hook(note_input))
-    run(module)
+    result = run(module)
     for handle in handles:
         handle.remove()
-    return found
+    return found, result
 
 
 def _feature_maps(backbone: nn.Module) -> Sequence[torch.Tensor]:
@@ -62,13 +64,12 @@ def fold_batch_norms(module: nn.Module, run: Run = _feature_maps, trained: bool 
         module: a backbone, unless `run` says how to call it.
         trained: whether the norms that have gradients are left as they are.
     """
-    plain = copy.deepcopy(module).eval()
-    folded = copy.deepcopy(plain)
-    pairs = _normalized_convolutions(folded, run)
+    folded = copy.deepcopy(module).eval()
+    pairs, expected = _normalized_convolutions(folded, run)
     if trained:
         pairs = {norm: conv for norm, conv in pairs.items() if not norm.weight.requires_grad}
     if len(set(pairs.values())) < len(pairs):  # a convolution that serves several norms
-        return plain
+        return copy.deepcopy(module).eval()
     names = {module: name for name, module in folded.named_modules()}
     for norm, conv in pairs.items():
         mean, var = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
@@ -78,7 +79,7 @@ def fold_batch_norms(module: nn.Module, run: Run = _feature_maps, trained: bool 
         # timm's batch norms carry the activation that follows them
         folded.set_submodule(names[norm], getattr(norm, "act", nn.Identity()))
     same = all(
-        torch.allclose(actual, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
-        for actual, expected in zip(run(folded), run(plain), strict=True)
+        torch.allclose(actual, plain, rtol=1e-3, atol=1e-3 * plain.abs().max().item())
+        for actual, plain in zip(run(folded), expected, strict=True)
     )
-    return folded if same else plain
+    return folded if same else copy.deepcopy(module).eval()

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
-from ..data.batches import Failed, picture_bytes, through
+from ..data.batches import Failed, lanes_of, picture_bytes, through
 from ..errors import DataError
 from ..files import write_aside
 from ..models.image_processing_usod import UsodImageProcessor, read_aux, read_image
@@ -80,12 +80,14 @@ def predict_maps(
     if folder is not None:
         prepare_folder(folder, model, processor, samples)
     made = {sample.id for sample in samples if folder is not None and map_path(folder, sample).exists()}
+    lanes, size = lanes_of(model, batch_size)
     outcomes = through(
         [sample for sample in samples if sample.id not in made],
         partial(_read, model.config.takes_aux),
         partial(_run, model, processor),
         partial(_write, folder),
-        batch_size=batch_size,
+        batch_size=size,
+        lanes=lanes,
         cost=lambda sample: 0 if sample.image is None else picture_bytes(sample.image),
     )
     for sample in samples:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..data import by_stem
-from ..data.batches import Failed, picture_bytes, through
+from ..data.batches import Failed, lanes_of, picture_bytes, through
 from ..data.video import group_frames, neighbors, read_flow_image, require_opencv
 from ..errors import DataError, OutputError, UsodError
 from ..files import is_disk_full, write_aside
@@ -239,12 +239,14 @@ class _Photos:
 
 def _predict_photos(photos: _Photos, jobs: Sequence[Job], progress: bool, report: Report, tell: Tell) -> None:
     full: list[Exception] = []
+    lanes, size = lanes_of(photos.maps.detect.model, min(photos.maps.batch_size, max(1, len(jobs))))
     outcomes = through(
         takewhile(lambda _: not full, jobs),
         photos.read,
         photos.run,
         photos.write,
-        batch_size=photos.maps.batch_size,
+        batch_size=size,
+        lanes=lanes,
         cost=lambda job: picture_bytes(job.source),
         link=_agreed_by_folder if photos.rendering.temporal else iter,
     )

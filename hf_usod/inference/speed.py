@@ -33,8 +33,10 @@ def at_full_speed(detect: Any, mixed_precision: str = "no", fold: bool = True) -
         raise DataError("mixed_precision fp16: needs a GPU. On a CPU, give bf16 or no.")
     if is_torch and fold:
         detect.model = fold_batch_norms(model, maps_of_an_example).to(memory_format=torch.channels_last)
+    if dtype != torch.float32:  # as part of the model, for autocast is on in the thread that enters it alone
+        detect.model.forward = torch.autocast(model.device.type, dtype)(detect.model.forward)
     try:
-        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-            yield
+        yield
     finally:
+        detect.model.__dict__.pop("forward", None)
         detect.model = model

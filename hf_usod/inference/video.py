@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..data.batches import BYTES_A_PIXEL, Done, Failed, through
+from ..data.batches import BYTES_A_PIXEL, Done, Failed, lanes_of, through
 from ..data.video import flow_frame, flow_image, require_opencv
 from ..errors import ClipError, DataError, UsodError
 from .agreement import agreed
@@ -150,12 +150,14 @@ def predict_clip(
     reader = ClipReader(clip)
     writers = _Writers(reader, outputs, rendering, report)
     complete = False
+    lanes, size = lanes_of(detect.model, batch_size)
     try:
         outcomes: Iterable[Done | Failed] = through(
             _with_neighbors(_until_damage(reader.frames(writers.write_sound), report)),
             _with_flow if with_flow else lambda pair: pair[0][0],
             partial(_detect, maps, clip, reader.time_base),
-            batch_size=batch_size,
+            batch_size=size,
+            lanes=lanes,
             cost=lambda pair: pair[0][0].width * pair[0][0].height * BYTES_A_PIXEL,
             link=agreed if rendering.temporal else iter,
         )

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..data.batches import Done, Failed, default_num_workers, picture_bytes, through
+from ..data.batches import Done, Failed, default_num_workers, lanes_of, picture_bytes, through
 from ..data.folders import identity
 from ..errors import DataError, LabelError
 from ..files import write_aside
@@ -165,13 +165,15 @@ def label_images(
     if num_workers is None:
         # The processes of a machine share its cores
         num_workers = max(1, default_num_workers() // shard[1]) if refine != "none" else 0
+    lanes, size = lanes_of(model, batch_size)
     with _workers(num_workers) as workers:
         outcomes = through(
             remaining,
             partial(_read, image_processor, aux),
             partial(_saliency, model, image_processor),
             partial(_refine_and_write, refine),
-            batch_size=batch_size,
+            batch_size=size,
+            lanes=lanes,
             cost=lambda job: picture_bytes(job[0]),
             writers=workers,
             behind=batch_size + 2 * num_workers,

@@ -5,9 +5,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
-from hf_usod.data.batches import BYTES_A_PIXEL, Done, picture_bytes, through
+from hf_usod.data.batches import BYTES_A_PIXEL, Done, lanes_of, picture_bytes, through
 from hf_usod.errors import DataError
 
 
@@ -172,3 +174,76 @@ def test_a_result_may_be_why_there_is_none():
     assert sorted(outcomes(results)) == [
         (number, (f"no {number}", False) if number % 3 == 1 else number) for number in range(7)
     ]
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    yield 6
+    torch.set_num_threads(before)
+
+
+def test_lanes_run_side_by_side_with_their_share_of_the_threads(threads):
+    together, seen = threading.Barrier(3, timeout=10), []
+
+    def run(items, inputs):
+        if len(seen) < 3:  # the first three must be here at a time
+            seen.append((threading.current_thread(), torch.get_num_threads()))
+            together.wait()
+        return [-number for number in inputs]
+
+    made = through(range(12), int, run, batch_size=6, lanes=3)
+    assert outcomes(made) == [(number, -number) for number in range(12)]
+    assert len({thread for thread, _ in seen}) == 3 and {count for _, count in seen} == {2}
+    assert torch.get_num_threads() == threads
+    fresh = []
+    (newcomer := threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))).start()
+    newcomer.join()
+    assert fresh == [threads]
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4])
+def test_lanes_keep_order_faults_and_memory(lanes):
+    held, most = set(), []
+
+    def read(number):
+        if number % 5 == 3:
+            raise DataError(f"read {number}")
+        held.add(number)
+        most.append(len(held))
+        return number
+
+    def run(items, inputs):
+        time.sleep(0.002 * (items[0] % 3))
+        return [DataError("none") if number == 6 else -number for number in inputs]
+
+    def write(number, result):
+        held.discard(number)
+        return result
+
+    made = through(range(20), read, run, write, batch_size=4, lanes=lanes, cost=lambda _: 10, max_bytes=50)
+    special = {6: ("none", False)} | {number: (f"read {number}", False) for number in (3, 8, 13, 18)}
+    assert outcomes(made) == [(number, special.get(number, -number)) for number in range(20)]
+    assert max(most) <= 6  # 50 bytes, and 6, which has no result
+
+
+def test_lanes_end_with_what_fails(threads):
+    def run(items, inputs):
+        if 4 in items:
+            raise RuntimeError("of the program")
+        return inputs
+
+    with pytest.raises(RuntimeError, match="of the program"):
+        list(through(range(1000), int, run, batch_size=2, lanes=2))
+    results = through(range(1000), int, lambda items, inputs: inputs, batch_size=2, lanes=2)
+    next(results)
+    results.close()
+    assert torch.get_num_threads() == threads
+
+
+def test_a_cpu_has_lanes(threads):
+    model = nn.Linear(1, 1)
+    assert lanes_of(model, 4) == (4, 4) and lanes_of(model, 100) == (6, 6) and lanes_of(model, 1) == (1, 1)
+    assert lanes_of(model.to("meta"), 8) == (1, 8)
+    assert lanes_of(nn.Identity(), 8) == (1, 8)

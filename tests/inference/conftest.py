@@ -21,6 +21,7 @@ def model(tiny_backbone, tmp_path_factory):
 
 @pytest.fixture
 def as_loaded(monkeypatch):
-    """The model that is called is the one that was loaded, and it is called for images alone."""
+    """The model that is called is the one that was loaded, and it is called for images alone, a batch at a time."""
     module = importlib.import_module("hf_usod.inference.predict")  # the function of this name hides it
     monkeypatch.setattr(module, "at_full_speed", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
