@@ -138,8 +138,8 @@ def _check(args: argparse.Namespace) -> None:
         raise CommandError("--output -: is for one process.")
     if args.output == PIPE and args.mixed_precision != "no":
         raise CommandError("--output -: one photo is computed in full precision; leave out --mixed_precision.")
-    if args.json and args.json != PIPE:
-        _check_lines(Path(_of_this_process(args.json)))
+    if (lines := _of_this_process(args.json)) and lines != PIPE:
+        _check_lines(Path(lines))
 
 
 def _check_lines(path: Path) -> None:
