@@ -59,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status (see `EPILOG`)."""
+    for stream in (sys.stdout, sys.stderr):  # which may know fewer letters than names and tables have
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = parser().parse_args(argv)
         status = args.run(args)

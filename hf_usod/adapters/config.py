@@ -73,7 +73,7 @@ class UsodAdapterConfig(PeftConfig):
         Raises:
             ValueError: naming the folder.
         """
-        check_safetensors(pretrained_model_name_or_path, "adapter_model")
+        check_safetensors(pretrained_model_name_or_path, "adapter_model", **kwargs)
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:

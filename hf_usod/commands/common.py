@@ -4,6 +4,7 @@ import argparse
 import os
 
 from ..constants import DEFAULT_MODEL
+from ..errors import CommandError
 
 
 def model_options() -> argparse.ArgumentParser:
@@ -45,8 +46,19 @@ def percentage(text: str) -> int:
 
 
 def process_place() -> tuple[int, int]:
-    """This process's place among those that `accelerate launch` or `torchrun` started, and their number."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    """This process's place among those that `accelerate launch` or `torchrun` started, and their number.
+
+    Raises:
+        CommandError: if the environment does not tell: photos would be left out, or done by several.
+    """
+    place, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    known = count == "1" or "RANK" in os.environ
+    if not (known and place.isdecimal() and count.isdecimal() and int(place) < int(count)):
+        raise CommandError(
+            f"RANK={os.environ.get('RANK', '')} and WORLD_SIZE={os.environ.get('WORLD_SIZE', '')} in the environment "
+            "are no place among several processes. Start them with `accelerate launch`, or unset both."
+        )
+    return int(place), int(count)
 
 
 def without_loading_bars() -> None:

@@ -136,8 +136,19 @@ def _check(args: argparse.Namespace) -> None:
         raise CommandError("--output -: is for one photo alone; leave out --aux, --task, --temporal and --json.")
     if args.output == PIPE and process_place()[1] > 1:
         raise CommandError("--output -: is for one process.")
-    if args.json and args.json != PIPE:
-        check_file(Path(args.json), "--json")
+    if args.output == PIPE and args.mixed_precision != "no":
+        raise CommandError("--output -: one photo is computed in full precision; leave out --mixed_precision.")
+    if (lines := _of_this_process(args.json)) and lines != PIPE:
+        _check_lines(Path(lines))
+
+
+def _check_lines(path: Path) -> None:
+    """What is there already is replaced if it is lines of JSON, and nothing else."""
+    check_file(path, "--json")
+    if path.is_file() and path.stat().st_size:
+        with open(path, "rb") as file:
+            if file.read(1) != b"{":
+                raise CommandError(f"--json {path}: exists and holds no lines of JSON. Choose another file.")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -192,7 +203,7 @@ def _records(target: str | None) -> "Iterator[Tell]":
         return
     file = sys.stdout if target == PIPE else open(target, "w", encoding="utf-8")  # noqa: SIM115 (closed below)
     try:
-        yield lambda record: print(json.dumps(record.entry(), ensure_ascii=False), file=file, flush=True)
+        yield lambda record: print(json.dumps(record.entry()), file=file, flush=True)
     finally:
         if file is not sys.stdout:
             file.close()

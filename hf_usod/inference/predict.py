@@ -22,7 +22,7 @@ from ..files import is_disk_full, write_aside
 from ..models.image_processing_usod import check_aux, read_aux
 from ..models.reading_usod import read_photo
 from .agreement import Detected, agreed
-from .encoding import Encoding, made_of
+from .encoding import Encoding, made_of, printable
 from .jobs import Job, check_untouched, plan_jobs
 from .maps import Maps
 from .rendering import TRANSPARENT, Rendering
@@ -108,7 +108,7 @@ def _to_do(jobs: Iterable[Job], overwrite: bool, report: Report) -> list[Job]:
         report.notes += [
             f"{path}: was made of {name}, not of {job.source.name}, and is kept; --overwrite replaces it."
             for path in kept[: max(0, OPENED - len(report.kept))]
-            if (name := made_of(path)) not in (None, job.source.name)
+            if (name := made_of(path)) not in (None, printable(job.source.name))
         ]
         report.kept += kept
         if missing := {kind: path for kind, path in job.outputs.items() if path not in kept}:
@@ -231,7 +231,7 @@ class _Photos:
         shown = self.rendering.shown(*result) if job.outputs else result
         for kind, path in job.outputs.items():
             picture = self.rendering.picture(kind, *shown)
-            options = self.encoding.options(result[0], job.source.name, shows_photo=picture.mode != "L")
+            options = self.encoding.options(result[0], job.source.name, picture)
             write_aside(path, partial(picture.save, **options))
         seconds = self.seconds.pop(job.source) + time.perf_counter() - start
         return Record(job.source, job.outputs, result[0].size, seconds)

@@ -1,5 +1,6 @@
 """The pictures of a prediction, made of a photo and its saliency map."""
 
+import math
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,6 +8,7 @@ from functools import lru_cache
 import torch
 from PIL import Image, ImageColor, ImageOps
 
+from ..constants import ALPHAS, EDGES, OUTPUT_KINDS
 from ..errors import DataError
 from ..models.edge_refiner import foreground_colors, refine_edges
 from ..models.image_processing_usod import read_image, to_rgb
@@ -94,7 +96,7 @@ class Rendering:
             `foreground_colors`); none of it otherwise.
 
     Raises:
-        DataError: if `background` is neither.
+        DataError: if `background` is neither, or for another value that there is not.
     """
 
     kinds: tuple[str, ...] = ("saliency",)
@@ -105,7 +107,18 @@ class Rendering:
     crop: float | None = None
     edges: str = "fine"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        for name, value, choices in [
+            *(("kinds", kind, OUTPUT_KINDS) for kind in self.kinds),
+            ("alpha", self.alpha, ALPHAS),
+            ("edges", self.edges, EDGES),
+        ]:
+            if value not in choices:
+                raise DataError(f"{name} {value!r}: choose from {', '.join(choices)}.")
+        if not 0 <= self.threshold <= 1:
+            raise DataError(f"threshold {self.threshold}: must be in [0, 1].")
+        if self.crop is not None and not 0 <= self.crop < math.inf:
+            raise DataError(f"crop {self.crop}: must not be negative.")
         if self.background not in (None, TRANSPARENT):
             _backdrop(self.background)
 

@@ -104,5 +104,5 @@ def predict_bytes(detect: Detects, photo: bytes, rendering: Rendering, encoding:
     image = read_photo(photo)
     picture = rendering.picture(kind, *_shown(detect, image, rendering))
     data = io.BytesIO()
-    picture.save(data, **encoding.options(image, "", shows_photo=picture.mode != "L"))
+    picture.save(data, **encoding.options(image, "", picture))
     return data.getvalue()

@@ -59,7 +59,7 @@ def _reach(opacity: torch.Tensor) -> torch.Tensor:
 
 
 def _shrink(photo: Image.Image, maps: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A photo as `(1, 3, h, w)` in [0, 1], and its map `(H, W)` as `(1, 1, h, w)`, the longest side at most `side`."""
+    """A photo as `(1, C, h, w)` in [0, 1], and its map `(H, W)` as `(1, 1, h, w)`, the longest side at most `side`."""
     scale = min(1.0, side / max(photo.size))
     width, height = (max(1, round(length * scale)) for length in photo.size)
     pixels = np.asarray(photo.resize((width, height), Image.Resampling.BOX), dtype=np.float32) / 255
@@ -185,8 +185,9 @@ def foreground_colors(photo: Image.Image, opacity: torch.Tensor) -> Image.Image:
     Returns:
         The photo, in other colors where its opacity is neither 0 nor 1 (to a level of 255).
     """
-    colors, small = _shrink(to_rgb(photo), opacity, SCALES[-1])
-    front, back = (_nearby(colors, share) for share in (small, 1 - small))
+    colors, small = _shrink(photo, opacity, SCALES[-1])
+    seen = (colors[:, 3:] > 0).float() if photo.mode == "RGBA" else 1.0  # what is not seen has any color
+    front, back = (_nearby(colors[:, :3], share * seen) for share in (small, 1 - small))
     pixels = torch.from_numpy(np.array(photo.convert("RGB")))
     for place, grid in _points((opacity > TRACE) & (opacity < 1 - TRACE)):
         alpha, own = opacity[place], pixels[place].T.float() / 255

@@ -14,7 +14,9 @@ import torch
 from safetensors import SafetensorError
 from torch.nn import functional as F
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, cached_file
+
+_PLACES = ("cache_dir", "local_files_only", "revision", "subfolder", "token")  # options that say where in the Hub
 
 
 @dataclass
@@ -112,15 +114,37 @@ def check_complete(missing: Iterable[str], source: object) -> None:
     raise ValueError(message)
 
 
-def check_safetensors(source: Any, stem: str) -> None:
-    """Raises a `ValueError` if a folder's only weights are pickles, which are not read."""
+def check_safetensors(source: Any, stem: str, **options: Any) -> None:
+    """Raises a `ValueError` if the only weights of a folder, or of a repository of the Hub, are pickles, which are not
+    read.
+
+    Args:
+        options: of `from_pretrained`, of which those count that say where in the Hub or its cache.
+    """
     folder = Path(source) if isinstance(source, str | Path) else None
-    pickles = sorted(folder.glob(f"*{stem}*.bin")) if folder else []
-    if folder and pickles and not any(folder.glob(f"*{stem}*.safetensors")):
+    if folder is None:
+        return
+    if folder.is_dir():
+        pickles = [path.name for path in sorted(folder.glob(f"*{stem}*.bin"))]
+        is_safe = any(folder.glob(f"*{stem}*.safetensors"))
+    else:
+        places = {name: options[name] for name in _PLACES if options.get(name) is not None}
+        is_safe = _fetched(source, f"{stem}.safetensors", places)
+        pickles = [] if is_safe or not _fetched(source, f"{stem}.bin", places) else [f"{stem}.bin"]
+    if pickles and not is_safe:
         raise ValueError(
-            f"{folder}: its weights are in {pickles[0].name}, a pickle, which can run code and is not read. Save them "
+            f"{source}: its weights are in {pickles[0]}, a pickle, which can run code and is not read. Save them "
             f"as safetensors (`save_pretrained` does)."
         )
+
+
+def _fetched(repository: Any, name: str, places: dict[str, Any]) -> bool:
+    """Whether a repository of the Hub has a file, which is then in the cache."""
+    quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")}
+    try:
+        return cached_file(str(repository), name, **quiet, **places) is not None
+    except OSError:  # no repository of this name, which the loading itself will say
+        return False
 
 
 @contextmanager
@@ -175,7 +199,8 @@ class UsodPreTrainedModel(PreTrainedModel):
         meant = bool(kwargs.get("ignore_mismatched_sizes")) or kwargs.get("state_dict") is not None
         if kwargs.get("use_safetensors") is None:
             kwargs["use_safetensors"] = True
-        check_safetensors(source, "model")
+        if isinstance(source, str | Path) and Path(source).is_dir():  # of the Hub, `use_safetensors` sees to it
+            check_safetensors(source, "model")
         with _weights_of(source):
             model, loading = super().from_pretrained(source, *model_args, output_loading_info=True, **kwargs)
         if not meant:
@@ -193,7 +218,7 @@ class UsodPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: naming the weights.
         """
-        check_safetensors(peft_model_id, "adapter_model")
+        check_safetensors(peft_model_id, "adapter_model", **kwargs | (kwargs.get("adapter_kwargs") or {}))
         with _weights_of(peft_model_id):
             loading = super().load_adapter(peft_model_id, adapter_name, **kwargs)
         name = adapter_name or "default"

@@ -1,6 +1,7 @@
 """The task adapter as PEFT users expect it: T(F) + Ta(F), small files, an exact way back."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from hf_usod import UsodSceConfig, UsodSceModel, UsodSdConfig, UsodSdModel
+from hf_usod import UsodSceConfig, UsodSceModel, UsodSdConfig, UsodSdModel, checkpoint_path
 from hf_usod.adapters import UsodAdapterConfig
 
 
@@ -332,3 +333,23 @@ def test_weights_that_are_not_finite_raise(model, base, images, tmp_path, door, 
     with pytest.raises(ValueError, match=r"NaN or infinite: .*norm\.") as raised:
         _load(door, base, folder)
     assert "\n" not in str(raised.value)
+
+
+def test_a_pickle_on_the_hub_is_not_read(tmp_path):
+    """Of a repository as the Hub's cache holds it, offline."""
+    weights = load_file(checkpoint_path("usod-steel-lite") / "adapter_model.safetensors")
+    snapshot = tmp_path / "hub" / "models--some--pickle" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    shutil.copyfile(checkpoint_path("usod-steel-lite") / "adapter_config.json", snapshot / "adapter_config.json")
+    torch.save(weights, snapshot / "adapter_model.bin")
+    model, place = AutoModel.from_pretrained(checkpoint_path()), {"cache_dir": str(tmp_path / "hub")}
+    with pytest.raises(ValueError, match=r"some/pickle: its weights are in adapter_model\.bin, a pickle"):
+        model.load_adapter("some/pickle", adapter_kwargs=place)
+    with pytest.raises(ValueError, match=r"some/pickle: its weights are in adapter_model\.bin, a pickle"):
+        UsodAdapterConfig.from_pretrained("some/pickle", **place)
+    (snapshot / "adapter_model.bin").unlink()
+    save_file(weights, snapshot / "adapter_model.safetensors", metadata={"format": "pt"})
+    model.load_adapter("some/pickle", adapter_kwargs=place)
+    assert model.active_adapters() == ["default"]

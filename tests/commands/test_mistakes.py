@@ -1,5 +1,9 @@
 """Mistakes that commands tell before they do anything."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -57,3 +61,31 @@ def test_maps_are_found_through_links(photos, tmp_path):
     (tmp_path / "maps" / "round").symlink_to(tmp_path / "maps")
     np.save(tmp_path / "maps" / "c.npy", np.zeros((4, 4)))
     assert set(list_maps(tmp_path / "maps")) == {"linked/a", "linked/b", "c"}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"WORLD_SIZE": "2"},
+        {"RANK": "1"},
+        {"RANK": "2", "WORLD_SIZE": "2"},
+        {"RANK": "x", "WORLD_SIZE": "2"},
+        {"RANK": "0", "WORLD_SIZE": "-1"},
+    ],
+)
+def test_a_place_that_no_process_has_leaves_no_photo_out(photos, tmp_path, monkeypatch, capsys, environment):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["predict", str(photos), "--output", str(tmp_path / "out"), "--json", str(tmp_path / "l.jsonl")]) == 1
+    assert "in the environment are no place among several processes" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_of_few_letters_gets_the_table(photos, encoding):
+    command = [sys.executable, "-m", "hf_usod.cli", "evaluate", "--predictions", str(photos), "--masks", str(photos)]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding})
+    assert done.returncode == 0, done.stderr.decode(encoding)
+    assert r"M \u2193" in done.stdout.decode(encoding)

@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import torch
 from PIL import ExifTags, Image, ImageDraw
 
 from hf_usod.cli import main
+from hf_usod.errors import DataError
 from hf_usod.inference import Rendering
 from hf_usod.inference.encoding import made_of
 
@@ -156,3 +158,71 @@ def test_from_standard_input_to_standard_output(model, photos, predict, tmp_path
 def test_what_does_not_go_through_a_pipe(words, message, capsys):
     assert main(["predict", *words.split()]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "jpg"])
+def test_every_format_carries_the_profile_and_the_name_of_its_photo(predict, photos, tmp_path, capsys, kind):
+    profile = bytes(16) + b"RGB " + bytes(108)
+    with Image.open(photos / "a.jpg") as image:
+        image.save(photos / "c & d.jpg", icc_profile=profile)
+        image.save(tmp_path / "c & d.png")
+    options = ["--format", kind, "--save", "overlay", "mask"]
+    assert predict(*options, inputs=photos / "c & d.jpg") == 0
+    with Image.open(tmp_path / "out" / f"c & d_overlay.{kind}") as picture:
+        assert picture.info["icc_profile"] == profile
+    with Image.open(tmp_path / "out" / f"c & d_mask.{kind}") as picture:
+        assert "icc_profile" not in picture.info  # of gray pictures it is none
+    capsys.readouterr()
+    assert predict(*options, inputs=photos / "c & d.jpg") == 0
+    assert "was made of" not in capsys.readouterr().err
+    assert predict(*options, inputs=tmp_path / "c & d.png") == 0
+    assert f"c & d_mask.{kind}: was made of c & d.jpg, not of c & d.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "jpg"])
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\x07b", b"a\nb", "日本 <&>".encode()])
+def test_photos_of_any_name(predict, photos, tmp_path, capsys, kind, name):
+    folder = tmp_path / "names"
+    folder.mkdir()
+    try:
+        (folder / os.fsdecode(name + b".jpg")).write_bytes((photos / "a.jpg").read_bytes())
+    except OSError:
+        pytest.skip("this file system has no such names")
+    lines = tmp_path / "lines.jsonl"
+    for _ in range(2):
+        assert predict("--format", kind, "--json", lines, "--overwrite", inputs=folder) == 0
+    (line,) = lines.read_text().splitlines()
+    assert os.fsencode(json.loads(line)["outputs"]["saliency"]).endswith(name + b"." + kind.encode())
+    capsys.readouterr()
+    assert predict("--format", kind, inputs=folder) == 0  # kept, and known as of this photo
+    assert "was made of" not in capsys.readouterr().err
+
+
+def test_lines_do_not_replace_a_photo(predict, photos, capsys):
+    before = (photos / "a.jpg").read_bytes()
+    assert predict("--json", photos / "a.jpg", inputs=photos / "b.jpg") == 1
+    assert (photos / "a.jpg").read_bytes() == before
+    assert "a.jpg: exists and holds no lines of JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kinds": ("msk",)},
+        {"alpha": "hrd"},
+        {"edges": "fin"},
+        {"threshold": 2.0},
+        {"threshold": float("nan")},
+        {"crop": -0.1},
+        {"crop": float("nan")},
+    ],
+)
+def test_a_rendering_that_there_is_not_is_refused(options):
+    (name,) = options
+    with pytest.raises(DataError, match=name):
+        Rendering(**options)
+
+
+def test_a_precision_that_a_pipe_does_not_have_is_no_option(predict, photos, capsys):
+    assert predict("--mixed_precision", "bf16", inputs=photos / "a.jpg", output="-") == 1
+    assert "leave out --mixed_precision" in capsys.readouterr().err

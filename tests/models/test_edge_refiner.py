@@ -137,3 +137,15 @@ def test_ridge_regression_is_solved():
     )
     expected = torch.linalg.solve(covariance.double() + edge_refiner.RIDGE * torch.eye(3), common.double())
     assert torch.allclose(slopes.flatten().double(), expected, rtol=1e-2)
+
+
+def test_colors_of_a_transparent_photo_are_its_own(photo, opacity):
+    """They do not depend on what it is laid over, nor on colors where it shows nothing."""
+    found = np.asarray(foreground_colors(photo, torch.from_numpy(opacity))).astype(int)
+    pale = photo.convert("RGBA")
+    pale.putalpha(100)
+    assert np.abs(np.asarray(foreground_colors(pale, torch.from_numpy(opacity)))[..., :3] - found).max() <= 2
+    holed = np.dstack([np.asarray(photo), np.full(opacity.shape, 255, np.uint8)])
+    holed[600:, :, :3], holed[600:, :, 3] = (0, 255, 0), 0
+    made = np.asarray(foreground_colors(Image.fromarray(holed), torch.from_numpy(opacity)))[..., :3]
+    assert np.abs(made - found)[:540].max() <= 8
