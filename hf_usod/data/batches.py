@@ -4,10 +4,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -78,17 +79,22 @@ def lanes_of(model: nn.Module, batch_size: int) -> tuple[int, int]:
     return lanes, lanes if lanes > 1 else batch_size
 
 
-@contextmanager
-def _lanes(count: int) -> Iterator[Executor]:
-    """Threads that share PyTorch's among them."""
+def _compute_on(threads: int) -> None:
+    """How many threads PyTorch takes for what the calling thread computes."""
+    torch.get_num_threads()  # once asked, a thread no longer takes what others set
+    torch.set_num_threads(threads)
+
+
+def open_lanes(count: int) -> Executor:
+    """So many threads that share PyTorch's among them: each computes on its share alone."""
     threads = torch.get_num_threads()
-    share = max(1, threads // count)
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(share,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # new threads take what was set last, wherever that was
+    pool = ThreadPoolExecutor(count, initializer=_compute_on, initargs=(max(1, threads // count),))
+    started = Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(started.wait)
+    started.wait()
+    torch.set_num_threads(threads)  # threads that are yet to come take what was set last, in whatever thread
+    return pool
 
 
 def through(
@@ -131,7 +137,7 @@ def through(
         holds back.
     """
     with ExitStack() as pools:
-        runners = pools.enter_context(_lanes(lanes)) if lanes > 1 else None
+        runners = pools.enter_context(open_lanes(lanes)) if lanes > 1 else None
         readers = pools.enter_context(ThreadPoolExecutor())
         engine = _Engine(iter(items), read, run, batch_size, lanes, cost, max_bytes, readers, runners)
         try:
@@ -272,3 +278,5 @@ class _Engine:
     def cancel(self) -> None:
         for entry in (*self.reading, *self.writing):
             entry.future.cancel()
+        if self.runners is not None:
+            self.runners.shutdown(cancel_futures=True)

@@ -126,19 +126,19 @@ class FeatureCache:
         (channels, height, width), *others = shapes
         empty = images.new_empty(1, dtype=self.dtype).expand(len(images), channels, height, width)
         levels = [images.new_empty((len(images), h, w, c), dtype=self.dtype) for c, h, w in others]
-        places = self.offsets[side][index.cpu().numpy(), flipped.cpu().numpy().astype(int)]
-        for row, offset in enumerate(places.tolist()):
-            parts = [level[row] for level in levels]
-            if offset >= 0 and self._is_filled(offset):
-                for part, kept in zip(parts, self._kept(side, offset), strict=True):
-                    part.copy_(kept)
-                continue
-            for part, computed in zip(parts, self.features(images[row : row + 1])[1:], strict=True):
-                part.copy_(computed[0].permute(1, 2, 0))
-            if offset >= 0:
-                for part, kept in zip(parts, self._kept(side, offset), strict=True):
-                    kept.copy_(part)
-                self._mark_filled(offset)
+        places = self.offsets[side][index.cpu().numpy(), flipped.cpu().numpy().astype(int)].tolist()
+        rows = [row for row, offset in enumerate(places) if offset < 0 or not self._is_filled(offset)]
+        for row in set(range(len(images))).difference(rows):
+            for level, kept in zip(levels, self._kept(side, places[row]), strict=True):
+                level[row].copy_(kept)
+        if rows:
+            for level, computed in zip(levels, self.features.of_each(images[rows])[1:], strict=True):
+                level[rows] = computed.permute(0, 2, 3, 1)
+        for row in rows:
+            if places[row] >= 0:
+                for level, kept in zip(levels, self._kept(side, places[row]), strict=True):
+                    kept.copy_(level[row])
+                self._mark_filled(places[row])
         return (empty, *(level.permute(0, 3, 1, 2) for level in levels))
 
     def _kept(self, side: int, offset: int) -> Iterable[torch.Tensor]:

@@ -1,11 +1,14 @@
 """What is not trained, at its cheapest: no gradients, batch norms folded away, low precision."""
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import nn
 
+from ..data.batches import open_lanes
 from ..folding import PRECISIONS, fold_batch_norms
 
 
@@ -32,12 +35,21 @@ class FrozenBackbone:
     def on_cpu(self) -> bool:
         return next(self.backbone.parameters()).device.type == "cpu"
 
-    @torch.no_grad()
+    @cached_property
+    def _lanes(self) -> Executor:
+        return open_lanes(torch.get_num_threads())
+
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.of_each(images) if self.on_cpu and not self.batch_statistics else self._features(images)
+
+    def of_each(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The same, to the bit, whatever image is beside another; faster on a CPU, where each has a thread."""
+        run = self._lanes.map if self.on_cpu else map
+        return tuple(map(torch.cat, zip(*run(self._features, images.split(1)), strict=True)))
+
+    @torch.no_grad()
+    def _features(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         images = images.contiguous(memory_format=torch.channels_last)
-        if len(images) > 1 and self.on_cpu and not self.batch_statistics:
-            # No slower, and an image's features are then the same to the bit whatever is beside it
-            return tuple(map(torch.cat, zip(*map(self, images.split(1)), strict=True)))
         with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return tuple(self.backbone(images).feature_maps)
 
