@@ -17,7 +17,6 @@ from hf_usod.assets import CARDS, CHECKPOINTS, checkpoint_path
 from hf_usod.files import write_aside, write_json, write_text
 from hf_usod.hub import render_card
 
-
 Weights = dict[str, torch.Tensor]
 SCORE_BIAS = "decoder.score.bias"  # of a detector: of the fused map
 
