@@ -33,10 +33,14 @@ def _mean(sources: list[Path]) -> Weights:
 
 
 def extrapolated(weights: Weights, start: Weights, by: float) -> Weights:
-    """Weights moved on along the way they came from those they were trained from, by so much of it."""
-    return {
+    """Weights moved on along the way they came from those they were trained from, by so much of it. Variances at most
+    halve: one that fell all the way would be negative."""
+    moved = {
         key: value + by * (value - start[key].float()) if value.is_floating_point() else value
         for key, value in weights.items()
+    }
+    return {
+        key: value.maximum(weights[key] / 2) if key.endswith("running_var") else value for key, value in moved.items()
     }
 
 
