@@ -37,11 +37,13 @@ from hf_usod.data.composites import (
 )
 from hf_usod.errors import DataError, UsodError
 from hf_usod.files import read_json, write_folder_aside, write_json
+from hf_usod.folding import fold_batch_norms, maps_of_an_example
 from hf_usod.loading import Loaded, load
 from hf_usod.models.image_processing_usod import UsodImageProcessor, read_image
 from hf_usod.models.modeling_usod import SaliencyOutput
 from hf_usod.models.modeling_usod_sd import UsodSdModel
 from hf_usod.objectives import bce_loss
+from hf_usod.training.processes import keep_freed_memory
 
 SIDE = 320  # of the photos and their labels, in pixels
 OTHER_SIDE = 224  # at which the map must be the same
@@ -130,8 +132,7 @@ def findings(loaded: Loaded, squares: np.ndarray) -> list[Finding]:
     images = normalized(to_unit(squares), image_processor)
 
     def saliency(views: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return model(pixel_values=views).logits.float().sigmoid()
+        return model(pixel_values=views).logits.sigmoid()
 
     straight, flipped = saliency(images), saliency(images.flip(-1)).flip(-1)
     mean = (straight + flipped) / 2
@@ -170,9 +171,10 @@ def cut_photo(folder: Path, number: int, path: Path, finding: Finding) -> None:
 def cut(args: argparse.Namespace, folder: Path) -> None:
     """Fills a folder: objects, grounds, the labels of all photos, and in photos.json how far their maps agree."""
     photos = find_photos(args.images)
-    loaded = load(args.model, kind=UsodSdModel)
-    loaded.model.to(memory_format=torch.channels_last)
-    loaded.model.config.refine_maps = False
+    model, image_processor = load(args.model, kind=UsodSdModel)
+    model.config.refine_maps = False
+    model = fold_batch_norms(model, maps_of_an_example).to(memory_format=torch.channels_last)
+    loaded = Loaded(model, image_processor)
     for kind in ("objects", "grounds", "labels"):
         (folder / kind).mkdir()
     names, entries = list(photos), []
@@ -253,7 +255,8 @@ class Batches:
 def edge_weights(labels: torch.Tensor) -> torch.Tensor:
     """What pixels of labels `(B, 1, H, W)` count: 1, and more near outlines, up to an eighth of the side around."""
     width = labels.shape[-1] // 16 * 2 + 1
-    blurred = F.avg_pool2d(F.pad(labels, (width // 2,) * 4, mode="replicate"), width, 1)
+    padded = F.pad(labels, (width // 2,) * 4, mode="replicate")
+    blurred = F.avg_pool2d(F.avg_pool2d(padded, (width, 1), 1), (1, width), 1)
     return 1 + EDGE_WEIGHT * (blurred - labels).abs()
 
 
@@ -351,6 +354,7 @@ def train(args: argparse.Namespace, folder: Path) -> None:
     photos, pieces = read_photos(args.pieces, args.images, args.least_agreement), read_pieces(args.pieces)
     print(f"{len(photos.paths)} photos, {len(pieces[0])} objects, {len(pieces[1])} grounds")
     loaded = load(args.start_from, kind=UsodSdModel)
+    keep_freed_memory()
     optimize(loaded, Batches(photos, pieces, args), args).save_pretrained(folder)
     loaded.image_processor.save_pretrained(folder)
 

@@ -17,24 +17,44 @@ from hf_usod.assets import CARDS, CHECKPOINTS, checkpoint_path
 from hf_usod.files import write_aside, write_json, write_text
 from hf_usod.hub import render_card
 
+Weights = dict[str, torch.Tensor]
+SCORE_BIAS = "decoder.score.bias"  # of a detector: of the fused map
 
-def _halve(sources: list[Path], target: Path) -> None:
-    """Writes the mean of weights in half precision; the counters of batch norms, no floats, as in the first."""
+
+def _mean(sources: list[Path]) -> Weights:
+    """In single precision; the counters of batch norms, no floats, as in the first."""
     loaded = [load_file(source) for source in sources]
-    halved = {
-        key: torch.stack([weights[key] for weights in loaded]).mean(dim=0).half()
+    return {
+        key: torch.stack([weights[key].float() for weights in loaded]).mean(dim=0)
         if value.is_floating_point()
         else value
         for key, value in loaded[0].items()
     }
+
+
+def extrapolated(weights: Weights, start: Weights, by: float) -> Weights:
+    """Weights moved on along the way they came from those they were trained from, by so much of it. Variances at most
+    halve: one that fell all the way would be negative."""
+    moved = {
+        key: value + by * (value - start[key].float()) if value.is_floating_point() else value
+        for key, value in weights.items()
+    }
+    return {
+        key: value.maximum(weights[key] / 2) if key.endswith("running_var") else value for key, value in moved.items()
+    }
+
+
+def _write_halved(weights: Weights, target: Path) -> None:
+    halved = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
     write_aside(target, lambda path: save_file(halved, path, metadata={"format": "pt"}))
     target.chmod(0o644)  # safetensors leaves it to its owner
 
 
-def embed(model: Path, name: str, base: str | None, size: int | None, others: list[Path]) -> Path:
+def embed(args: argparse.Namespace) -> Path:
     """Writes hf_usod/checkpoints/<name> anew; returns it. An adapter is told the name of its embedded base; a model may
     look at images of another size than in training. Either may be the mean of itself and of others, trained from the
-    same weights."""
+    same weights, and be moved on from these."""
+    model, name, base, size = args.model, args.name, args.base, args.size
     folder = CHECKPOINTS / name
     folder.mkdir(parents=True, exist_ok=True)
     is_adapter = (model / "adapter_config.json").is_file()
@@ -55,7 +75,12 @@ def embed(model: Path, name: str, base: str | None, size: int | None, others: li
             processor["size"] = {"height": size, "width": size}
         write_json(folder / "preprocessor_config.json", processor)
     weights = "adapter_model.safetensors" if is_adapter else "model.safetensors"
-    _halve([source / weights for source in (model, *others)], folder / weights)
+    made = _mean([source / weights for source in (model, *args.mean_with)])
+    if args.started_from:
+        made = extrapolated(made, load_file(args.started_from / weights), args.extrapolate)
+    if args.shift:
+        made[SCORE_BIAS] += args.shift
+    _write_halved(made, folder / weights)
     write_card(folder)
     return folder
 
@@ -76,6 +101,9 @@ def main() -> None:
     parser.add_argument(
         "--mean_with", type=Path, nargs="+", default=[], metavar="MODEL", help="models to average the weights with"
     )
+    parser.add_argument("--started_from", type=Path, metavar="MODEL", help="what it was trained from, to extrapolate")
+    parser.add_argument("--extrapolate", type=float, default=0.5, help="by how much of the way from --started_from")
+    parser.add_argument("--shift", type=float, default=0.0, help="of a detector: what its maps' logits are moved by")
     parser.add_argument("--cards", action="store_true", help="only write the cards of all that is embedded anew")
     args = parser.parse_args()
     if args.cards:
@@ -85,7 +113,7 @@ def main() -> None:
         return
     if not (args.model and args.name):
         parser.error("give the folder of the trained model and the name of the embedded one")
-    folder = embed(args.model, args.name, args.base, args.size, args.mean_with)
+    folder = embed(args)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     print(f"{folder}: {size:.1f} MiB")
 
