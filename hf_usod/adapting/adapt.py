@@ -32,8 +32,8 @@ from .candidates import (
 from .folder import AdaptFolder
 from .inspection import FEWEST, Inspection, inspect, spread
 
-HELD_OUT = 0.2  # of the images, on which candidates are compared and nothing is trained
-LEAST_HELD_OUT, MOST_HELD_OUT = 5, 60
+HELD_OUT = 0.3  # of the images, on which candidates are compared and nothing is trained
+LEAST_HELD_OUT, MOST_HELD_OUT = 5, 80
 LEAST_OBJECT, MOST_OBJECT = 0.002, 0.9  # share of an image; a label of less or more says nothing
 
 Result = TypeVar("Result")

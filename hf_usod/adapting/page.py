@@ -14,8 +14,8 @@ from .candidates import CUES, DEFAULT, map_file
 MOST_PICTURES = 40
 LIMITS = (
     "Quality is how well the outlines of maps follow the edges of their images, less what touches the frame; no mask "
-    "was looked at. It tells blurred, empty, inverted and much too large maps from sharp ones; it cannot tell whether the "
-    "thing that was found is the one you mean. Look at the pictures."
+    "was looked at. It tells blurred, empty, inverted and much too large maps from sharp ones; it cannot tell whether "
+    "what was found is the thing you mean. Look at the pictures."
 )
 
 

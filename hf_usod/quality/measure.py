@@ -1,9 +1,9 @@
 """How good maps are, without masks: whether their outlines run where the image changes.
 
 A map that has found something ends where that ends, and there the image changes. One that is blurred, too large, too
-small, laid on another image or a blob in the middle ends anywhere. What it cannot see: whether the thing it has found is
-the one that was meant, for the outline of another thing, and of the ground around it, is as good. Hence the other
-figures beside it.
+small, laid on another image or a blob in the middle ends anywhere. What it cannot see: whether what it has found is the
+thing that was meant, for the outline of another thing, and of the ground around it, is as good. Hence the other figures
+beside it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ _LEAST_OUTLINE = 0.3  # added to the length of outlines, so that a trace of one 
 # Safety: what a candidate is not chosen with
 MOST_EMPTY = 0.2  # of the images, more than by the default model
 MOST_ALIKE = 0.6  # of maps with the mean of the others, as an IoU: a blob in the same place of every image
-SURE = 2.0  # standard errors by which a candidate must be better than the default, on the same images
+SURE = 1.645  # standard errors by which a candidate must be better than the default on the same images: one in 20
 
 
 @dataclass(frozen=True)
