@@ -24,6 +24,7 @@ from ..training.detector import train_detector
 
 DEFAULT = "default"
 CUES = "cues"  # the cue extractor, transferred to the images
+_FEW = 32  # images that are refined sooner than processes start
 # As the recipe transfer-lite
 SIZE, STRIDE, EPOCHS, RATE = 256, 48, 3, 0.05
 
@@ -82,6 +83,7 @@ def transfer_arguments(images: Path, aux: Path | None, folder: Path, seed: int) 
         output_dir=str(folder),
         resume=True,
         seed=seed,
+        base=DEFAULT_CUE_EXTRACTOR,
         size=SIZE,
         scale_stride=STRIDE,
         num_epochs=EPOCHS,
@@ -155,6 +157,7 @@ def make_labels(source: Source, samples: Sequence[Sample], folder: Path, device:
         source.refine,
         aux=aux or None,
         batch_size=batch_size,
+        num_workers=0 if len(samples) <= _FEW else None,
     )
     if report.failed:
         raise RunError(next(iter(report.failed.values())))

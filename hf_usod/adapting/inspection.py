@@ -1,6 +1,5 @@
 """What a folder of images is, looked at before anything is trained on it: which can be used, and are they enough."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ FEWEST, FEW = 10, 50  # images: below the first nothing is trained; below the se
 MOST = 400  # images that are looked at and trained on; more cost time alone
 LARGE = 1600  # pixels: of larger images, at 320 pixels, small objects are lost
 _THUMBNAIL = 32
-_GRAY, _SAME = 8, 3  # levels by which channels of a gray image, and thumbnails of one picture, differ at most
+_GRAY = 8  # levels by which channels of a gray image differ at most
+_SAME = 0.1  # by how much thumbnails of one picture differ at most, relative to what they vary by
+_ROWS = 500  # of a table of distances that are made at a time
 _FLAT = 2.0  # levels of deviation below which nothing is seen in a picture
 
 
@@ -99,25 +100,19 @@ def _look(sample: Sample) -> Look | str:
     return Look(image.size, np.asarray(thumbnail))
 
 
-def _fingerprint(look: Look) -> bytes:
-    """The same for pictures that differ in their encoding alone, mostly: signs of differences between neighbors."""
-    small = Image.fromarray(look.thumbnail).convert("L").resize((9, 8), Image.Resampling.BOX)
-    levels = np.asarray(small, np.int16)
-    return np.packbits(levels[:, 1:] > levels[:, :-1]).tobytes()
-
-
 def find_copies(looks: Sequence[Look]) -> dict[int, int]:
-    """Places of pictures that show what an earlier one shows, with that one's place."""
-    groups: defaultdict[bytes, list[int]] = defaultdict(list)
-    copies = {}
-    for place, look in enumerate(looks):
-        group = groups[_fingerprint(look)]
-        for other in group:
-            if np.abs(look.thumbnail.astype(np.int16) - looks[other].thumbnail).mean() < _SAME:
-                copies[place] = other
-                break
-        else:
-            group.append(place)
+    """Places of pictures that show what an earlier one shows, in whatever encoding, with that one's place."""
+    pictures = np.stack([look.thumbnail.astype(np.float32).ravel() for look in looks])
+    squares = (pictures**2).mean(axis=1)
+    deviations = pictures.std(axis=1)
+    copies: dict[int, int] = {}
+    for start in range(0, len(pictures), _ROWS):
+        rows = pictures[start : start + _ROWS]
+        shared = rows @ pictures.T / pictures.shape[1]
+        distances = np.sqrt(np.maximum(0, squares[start : start + _ROWS, None] + squares - 2 * shared))
+        for place, other in zip(*np.nonzero(distances < _SAME * deviations), strict=True):
+            if other < start + place and int(other) not in copies:
+                copies.setdefault(int(start + place), int(other))
     return copies
 
 

@@ -72,7 +72,7 @@ def _wall(adapted: Adapted, photos: int) -> Comparisons:
     """Before and after; of a default model that is kept, it and the best of the others."""
     after = adapted.chosen
     if adapted.keeps_default:
-        others = [c.name for c in adapted.candidates if c.is_detector and c.name != DEFAULT]
+        others = [candidate.name for candidate in adapted.candidates if candidate.name != DEFAULT]
         after = max(others, key=lambda name: adapted.qualities[name].score)
     scores = {image.id: image.score for image in adapted.qualities[after].images}
     worst = sorted(adapted.held_out, key=lambda sample: scores[sample.id])[:photos]
