@@ -13,6 +13,7 @@ from ..data import Sample
 from ..data.video import require_opencv, write_flow
 from ..errors import DataError, RunError
 from ..files import write_folder_aside
+from ..loading import load
 from ..quality.measure import FolderQuality, choose, find_harm
 from ..training.locks import lock_folder
 from ..training.photos import join, list_run_samples
@@ -132,9 +133,16 @@ def adapt(args: AdaptArguments, tell: Tell = print) -> Adapted:
         KeyboardInterrupt: when asked to stop.
     """
     samples = find_samples(args)
-    AdaptFolder(args.output, args.asked, args.resume)  # refused before the folder is made
+    # What can be refused is refused before anything is written
+    AdaptFolder(args.output, args.asked, args.resume)
+    inspection = inspect(samples, args.video)
+    for line in inspection.lines():
+        tell(line)
+    inspection.check()
+    first, *_ = embedded()
+    load(first.model, device=args.device)
     with lock_folder(args.output):
-        return _Adaptation(args, AdaptFolder(args.output, args.asked, args.resume), tell).run(samples)
+        return _Adaptation(args, AdaptFolder(args.output, args.asked, args.resume), tell).run(inspection)
 
 
 @dataclass
@@ -146,16 +154,12 @@ class _Adaptation:
     qualities: dict[str, FolderQuality] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def run(self, samples: list[Sample]) -> Adapted:
-        args = self.args
+    def run(self, inspection: Inspection) -> Adapted:
+        args, samples = self.args, inspection.samples
         self.folder.save()
         if args.video:
-            samples = self._step("flow", lambda: _with_flow(args.images, self.folder.root / "flow", samples))
-        inspection = self._step("inspection", lambda: inspect(samples, args.video))
-        for line in inspection.lines():
-            self.tell(line)
-        inspection.check()
-        held_out, training = split(inspection.samples)
+            samples = self._step("flow", partial(_with_flow, args.images, self.folder.root / "flow", samples))
+        held_out, training = split(samples)
         held_out = self.folder.place(held_out, "held_out")
         training = self.folder.place(training, "train")
 
@@ -268,14 +272,14 @@ def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     return held_out, [sample for sample in samples if sample.id not in ids]
 
 
-def _with_flow(images: Path, flow: Path, samples: Sequence[Sample]) -> list[Sample]:
+def _with_flow(images: Path, flow: Path, samples: Sequence[Sample]) -> tuple[Sample, ...]:
     """The frames with the flow that is computed for them, if it is not there."""
     try:
         write_flow(images, flow)
     except ValueError as error:
         raise DataError(str(error)) from error
     files = {sample: (flow / sample.image.relative_to(images)).with_suffix(".jpg") for sample in samples}
-    return [
+    return tuple(
         replace(sample, aux=file if file.exists() else None, aux_kind="flow" if file.exists() else None)
         for sample, file in files.items()
-    ]
+    )
