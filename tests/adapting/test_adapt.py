@@ -11,6 +11,7 @@ from hf_usod.adapting import adapt as adapting
 from hf_usod.adapting.adapt import AdaptArguments, adapt, split
 from hf_usod.cli import main
 from hf_usod.errors import RunError
+from hf_usod.training.locks import lock_folder
 
 
 def run(photos, output, *more: str) -> int:
@@ -149,3 +150,15 @@ def test_the_split_is_even():
     held_out, training = split([type("S", (), {"id": str(n)})() for n in range(100)])
     assert (len(held_out), len(training)) == (30, 70)
     assert held_out[0].id == "0" and int(held_out[-1].id) > 95
+
+
+def test_two_do_not_share_a_folder(photos, small, tmp_path):
+    with lock_folder(tmp_path / "domain"), pytest.raises(RunError, match="another process"):
+        adapt(AdaptArguments(photos, tmp_path / "domain"), tell=lambda line: None)
+    assert not (tmp_path / "domain" / "maps").exists()
+
+
+def test_a_wrong_device_leaves_nothing(photos, small, tmp_path, capsys):
+    assert run(photos, tmp_path / "domain", "--device", "nothing") == 1
+    assert "no such device" in capsys.readouterr().err
+    assert not (tmp_path / "domain").exists()
