@@ -24,6 +24,7 @@ Words = dict[str, list[str]]
 # For each command a call that works, by option (positional arguments by their name)
 VALID: dict[tuple[str, ...], Words] = {
     ("predict",): {"inputs": ["photos"], "--model": ["tiny"], "--output": ["out"]},
+    ("adapt",): {"images": ["photos"], "--output": ["out"]},
     ("label",): {"images": ["photos"], "--model": ["tiny"], "--output": ["out"], "--refine": ["none"]},
     ("evaluate",): {"--images": ["photos"], "--masks": ["masks"], "--model": ["tiny"], "--output": ["out"]},
     ("convert",): {"checkpoint": ["efficientnet-lite0"], "--output": ["out"]},
@@ -57,6 +58,7 @@ VALID: dict[tuple[str, ...], Words] = {
 INSTEAD: dict[tuple[str, str], Words] = {
     ("evaluate", "predictions"): {"--masks": ["masks"]},
     ("evaluate", "task"): {"--root": ["photos"]},
+    ("evaluate", "unlabelled"): {"--model": ["tiny"], "--output": ["out"]},
     ("evaluate", "root"): {"--task": ["rgb"]},
     ("evaluate", "names"): {"--task": ["rgb"], "--root": ["photos"]},
 }
@@ -80,7 +82,9 @@ BY_NAME: dict[tuple[str, str], list[str]] = {
     ("predict", "inputs"): ["", "nowhere", "empty", "*.nothing"],
     ("predict", "json"): ["", "empty", "note.txt/below"],
     ("label", "images"): ["", "nowhere", "empty", "*.nothing"],
+    ("adapt", "images"): FOLDER,
     ("evaluate", "images"): FOLDER,
+    ("evaluate", "unlabelled"): FOLDER,
     ("evaluate", "masks"): FOLDER,
     ("evaluate", "predictions"): FOLDER,
     ("evaluate", "root"): FOLDER,

@@ -1,4 +1,5 @@
-"""`hf-usod evaluate`: scores of models, or of saliency maps that exist, on images with ground truth."""
+"""`hf-usod evaluate`: scores of models, or of saliency maps that exist, on images with ground truth; without any, what
+can be said of models' maps all the same (`--unlabelled`)."""
 
 import argparse
 import sys
@@ -21,6 +22,7 @@ examples:
   hf-usod evaluate --predictions rembg_out --masks GT
   hf-usod evaluate --model usod-rgb-lite run/model --images ECSSD/RGB --masks ECSSD/GT --output report
   hf-usod evaluate --model run/model --task rgbd --root datasets --output results/rgbd.json
+  hf-usod evaluate --unlabelled my_images --adapter my-domain/adapter
 
 A file belongs to the image or mask of the same path without suffix; where there is none, also without an ending such as
 _mask, _gt or _saliency: a0_mask.png is of a0.jpg. Masks are black and white, white where the object is.
@@ -28,6 +30,11 @@ _mask, _gt or _saliency: a0_mask.png is of a0.jpg. Masks are black and white, wh
 --output FILE.json gets the scores; a folder gets results.json, results.md, results.tex, images.csv (per image),
 curves.csv, the curves as PNG and PDF, and the models' maps, with which an evaluation that was stopped goes on.
 --html FILE.html gets one page with scores, curves and the worst images, which opens in a browser, offline.
+
+--unlabelled IMAGES needs no masks: it says how well the outlines of the models' maps follow the edges of the images.
+That tells empty, blurred, inverted and much too large maps from sharp ones, of models on the same images; not whether
+what was found is the thing you mean, nor how one image compares with another. --output gets quality.json and, if it is
+a folder, quality.csv, a line an image.
 """
 
 
@@ -61,6 +68,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     subject.add_argument("--partial", action="store_true", help="score the maps there are, though some masks have none")
     data = parser.add_argument_group("data with ground truth: folders, or a task's data sets")
+    data.add_argument(
+        "--unlabelled", type=Path, metavar="IMAGES", help="a folder of images without ground truth; see below"
+    )
     data.add_argument("--images", type=Path, metavar="DIR")
     data.add_argument("--masks", type=Path, metavar="DIR", help="ground truth; see below for the names")
     data.add_argument("--aux", type=Path, metavar="DIR", help="depth, thermal or flow maps, likewise")
@@ -89,15 +99,17 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _check(args: argparse.Namespace) -> None:
     if args.predictions:
-        if args.model or args.adapter or args.images or args.aux or args.task:
+        if args.model or args.adapter or args.images or args.unlabelled or args.aux or args.task:
             raise CommandError("--predictions are scored against --masks alone; leave out the other inputs.")
         if not args.masks:
             raise CommandError("--predictions needs --masks, the folder with the ground truth.")
     elif args.task:
-        if args.images or args.masks or args.aux or args.name:
+        if args.images or args.unlabelled or args.masks or args.aux or args.name:
             raise CommandError("Give --task and --root, or --images and --masks, not both.")
         if not args.root:
             raise CommandError("--task needs --root, the folder that its data sets are in.")
+    elif args.unlabelled:
+        _check_unlabelled(args)
     elif not (args.images and args.masks):
         raise CommandError("Nothing to evaluate on: give --images and --masks, --task and --root, or --predictions.")
     if args.adapter and len(args.model or []) > 1:
@@ -108,6 +120,19 @@ def _check(args: argparse.Namespace) -> None:
         raise CommandError("--partial is for --predictions.")
     if args.html and args.html.suffix.lower() not in (".html", ".htm"):
         raise CommandError(f"--html {args.html}: is to be a page; give a name that ends in .html.")
+
+
+def _check_unlabelled(args: argparse.Namespace) -> None:
+    others = {
+        "images": args.images,
+        "masks": args.masks,
+        "html": args.html,
+        "normalize": args.normalize,
+        "names": args.names,
+        "root": args.root,
+    }
+    if given := [name for name, value in others.items() if value]:
+        raise CommandError(f"--unlabelled is judged without masks; leave out --{given[0]}.")
 
 
 def _folder_name(args: argparse.Namespace) -> str:
@@ -143,17 +168,24 @@ def _score_maps(args: argparse.Namespace) -> "Iterator[Scored]":
         yield Scored(evaluation, samples, {sample.id: path for sample, path in zip(samples, maps, strict=True)})
 
 
+def _models(args: argparse.Namespace) -> list[tuple[str, str | None]]:
+    """Names of models, each alone or with an adapter."""
+    from ..loading import base_of
+
+    models: list[tuple[str, str | None]]
+    models = [(name, None) for name in args.model or ([] if args.adapter else [DEFAULT_MODEL])]
+    return models + [(args.model[0] if args.model else base_of(adapter), adapter) for adapter in args.adapter or []]
+
+
 def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Scored]":
     from ..evaluation import evaluate_model
     from ..evaluation.curves import file_name
     from ..evaluation.page import Scored
     from ..evaluation.predicting import map_path
-    from ..loading import base_of, load
+    from ..loading import load
 
     sets = _sets(args)
-    models: list[tuple[str, str | None]]
-    models = [(name, None) for name in args.model or ([] if args.adapter else [DEFAULT_MODEL])]
-    models += [(args.model[0] if args.model else base_of(adapter), adapter) for adapter in args.adapter or []]
+    models = _models(args)
     loaded = [load(name, adapter, device=args.device) for name, adapter in models]  # all, before the first is scored
     for (name, adapter), (model, image_processor) in zip(models, loaded, strict=True):
         for dataset in sets:
@@ -204,6 +236,8 @@ def run(args: argparse.Namespace) -> int:
         (check_folder if as_folder else check_file)(args.output)
     if args.html is not None:
         check_file(args.html)
+    if args.unlabelled:
+        return _judge(args, as_folder)
 
     from ..evaluation.page import evaluation_page
     from ..evaluation.report import legend, markdown_table
@@ -225,6 +259,36 @@ def run(args: argparse.Namespace) -> int:
         _write(evaluations, args.output, as_folder)
     if args.output or args.html:
         print(f"Written to {' and '.join(str(path) for path in (args.output, args.html) if path)}.")
+    return 0
+
+
+def _judge(args: argparse.Namespace, as_folder: bool) -> int:
+    """What can be said of maps without masks."""
+    from ..data import list_samples
+    from ..errors import DataError
+    from ..loading import load_pipeline
+    from ..models.reading_usod import lift_limits
+    from ..quality.measure import judge_folder
+    from ..quality.predicting import predict_samples
+    from ..quality.report import LEGEND, Judged, quality_table, write_quality
+
+    lift_limits()
+    without_loading_bars()
+    try:
+        samples = list_samples([args.unlabelled], [args.aux] if args.aux else [], [args.aux_kind])
+        detectors = [
+            (name, adapter, load_pipeline(name, adapter, device=args.device)) for name, adapter in _models(args)
+        ]
+        judged = [
+            Judged(name, adapter, args.unlabelled, judge_folder(predict_samples(detect, samples, args.batch_size)))
+            for name, adapter, detect in detectors
+        ]
+    except (FileNotFoundError, ValueError) as error:
+        raise error if isinstance(error, DataError) else CommandError(str(error)) from error
+    print(f"\n{quality_table(judged)}\n{LEGEND}")
+    if args.output is not None:
+        write_quality(judged, args.output, as_folder)
+        print(f"Written to {args.output}.")
     return 0
 
 

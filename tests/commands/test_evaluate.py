@@ -248,3 +248,18 @@ def test_dark_maps_are_pointed_out(data, capsys):
         Image.fromarray((np.asarray(Image.open(path))[..., 3] // 3).astype(np.uint8)).save(path)
     assert main(f"evaluate --predictions {data}/maps --masks {data}/GT".split()) == 0
     assert "no map goes above level" in capsys.readouterr().err
+
+
+def test_without_masks(data, model, tmp_path, capsys):
+    report = tmp_path / "report"
+    command = f"evaluate --unlabelled {data}/RGB --model {model} --output {report}"
+    assert main(command.split()) == 0
+    told = capsys.readouterr().out
+    assert f"| {model} | 4 |" in told and "no number without masks says" in told
+    (entry,) = json.loads((report / "quality.json").read_text())
+    rows = list(csv.DictReader((report / "quality.csv").open()))
+    assert [row["id"] for row in rows] == ["a/0", "a/2", "b/1", "b/3"] and entry["num_images"] == 4
+    mean = sum(float(row["quality"]) for row in rows) / 4
+    assert entry["quality"] == pytest.approx(mean, abs=1e-4)
+    assert main([*command.split(), "--masks", f"{data}/GT"]) == 1
+    assert "leave out --masks" in capsys.readouterr().err

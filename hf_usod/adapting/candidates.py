@@ -1,0 +1,176 @@
+"""What is tried for a folder of images: models whose maps are compared, and labels that adapters are trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..assets import checkpoint_names
+from ..constants import DEFAULT_CUE_EXTRACTOR, DEFAULT_MODEL
+from ..data import Sample
+from ..errors import RunError
+from ..files import write_aside
+from ..labels import label_images, read_label
+from ..loading import base_of, load, load_pipeline
+from ..models.image_processing_usod import read_image
+from ..quality.measure import FolderQuality, judge_folder
+from ..quality.predicting import Predicted, predict_samples
+from ..training.arguments import DetectorArguments, TransferArguments
+from ..training.cue_extractor import train_cue_extractor
+from ..training.detector import train_detector
+
+DEFAULT = "default"
+CUES = "cues"  # the cue extractor, transferred to the images
+_FEW = 32  # images that are refined sooner than processes start
+# As the recipe transfer-lite
+SIZE, STRIDE, EPOCHS, RATE = 256, 48, 3, 0.05
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model whose maps are compared.
+
+    Args:
+        name: as it is called in files and tables.
+        model, adapter: see `load`.
+        about: what it is, for a reader.
+        is_detector: rather than a cue extractor, whose maps may become labels but are nobody's choice.
+    """
+
+    name: str
+    model: str
+    adapter: str | None
+    about: str
+    is_detector: bool = True
+
+
+@dataclass(frozen=True)
+class Source:
+    """What makes labels, and how they are used.
+
+    Args:
+        rectify: whether they are corrected by the detector that learns from them (SPR).
+    """
+
+    name: str
+    candidate: Candidate
+    refine: str
+    rectify: bool
+
+
+def embedded() -> list[Candidate]:
+    """The default model, alone and with each adapter of it that comes with the package."""
+    found = [Candidate(DEFAULT, DEFAULT_MODEL, None, f"{DEFAULT_MODEL}, as it is")]
+    for name in checkpoint_names("adapter"):
+        if base_of(name) == DEFAULT_MODEL:
+            found.append(Candidate(name, DEFAULT_MODEL, name, "an adapter that comes with the package"))
+    return found
+
+
+def label_refinement() -> str:
+    """What cleans the cue extractor's labels: the dense CRF, as in the paper, where it is installed."""
+    return "crf" if find_spec("pydensecrf") else "pixel"
+
+
+def transfer_arguments(images: Path, aux: Path | None, folder: Path, seed: int) -> TransferArguments:
+    """Of the cue extractor's training."""
+    return TransferArguments(
+        images=[str(images)],
+        aux=[str(aux)] if aux else [],
+        output_dir=str(folder),
+        resume=True,
+        seed=seed,
+        base=DEFAULT_CUE_EXTRACTOR,
+        size=SIZE,
+        scale_stride=STRIDE,
+        num_epochs=EPOCHS,
+    )
+
+
+def detector_arguments(
+    images: Path, aux: Path | None, labels: Path, folder: Path, seed: int, rectify: bool
+) -> DetectorArguments:
+    """Of an adapter's training."""
+    return DetectorArguments(
+        images=[str(images)],
+        aux=[str(aux)] if aux else [],
+        labels=[str(labels)],
+        output_dir=str(folder),
+        resume=True,
+        seed=seed,
+        adapt=DEFAULT_MODEL,
+        size=SIZE,
+        scale_stride=STRIDE,
+        num_epochs=EPOCHS,
+        learning_rate=RATE,
+        spr="both" if rectify else "none",
+    )
+
+
+def transfer_cues(images: Path, aux: Path | None, folder: Path, seed: int) -> Candidate:
+    """Has the cue extractor learn from the images what stands out in them; goes on where it was stopped."""
+    adapter = train_cue_extractor(transfer_arguments(images, aux, folder, seed))
+    about = f"{DEFAULT_CUE_EXTRACTOR}, transferred to the images"
+    return Candidate(CUES, DEFAULT_CUE_EXTRACTOR, str(adapter), about, False)
+
+
+def judge(
+    candidate: Candidate, samples: Sequence[Sample], folder: Path, device: str | None, batch_size: int
+) -> FolderQuality:
+    """What can be said of a candidate's maps of samples, which are kept as PNGs in a folder, and not made again."""
+    made = [sample for sample in samples if not map_file(folder, sample).exists()]
+    if made:
+        detect = load_pipeline(candidate.model, candidate.adapter, device=device)
+        for predicted in predict_samples(detect, made, batch_size):
+            picture = Image.fromarray(predicted.saliency)
+            write_aside(map_file(folder, predicted.sample), picture.save)
+    return judge_folder(_kept(sample, map_file(folder, sample)) for sample in samples)
+
+
+def map_file(folder: Path, sample: Sample) -> Path:
+    return folder / f"{sample.id}.png"
+
+
+def _kept(sample: Sample, file: Path) -> Predicted:
+    """A sample with its map from a file."""
+    with Image.open(file) as picture:
+        saliency = np.asarray(picture.convert("L"))
+    image = read_image(sample.image).resize(saliency.shape[::-1], Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return Predicted(sample, image, saliency)
+
+
+def make_labels(source: Source, samples: Sequence[Sample], folder: Path, device: str | None, batch_size: int) -> None:
+    """Writes the labels of samples that have none yet.
+
+    Raises:
+        RunError: naming an image of which none can be made.
+    """
+    model, image_processor = load(source.candidate.model, source.candidate.adapter, device=device)
+    aux = {sample.image: sample.aux for sample in samples if sample.aux} if model.config.takes_aux else None
+    report = label_images(
+        model,
+        image_processor,
+        [(sample.image, folder / f"{sample.id}.png") for sample in samples],
+        source.refine,
+        aux=aux or None,
+        batch_size=batch_size,
+        num_workers=0 if len(samples) <= _FEW else None,
+    )
+    if report.failed:
+        raise RunError(next(iter(report.failed.values())))
+
+
+def judge_labels(samples: Sequence[Sample], folder: Path) -> dict[str, float]:
+    """The share of each sample's label that is object, by id."""
+    return {sample.id: float((read_label(folder / f"{sample.id}.png") > 0.5).mean()) for sample in samples}
+
+
+def train_adapter(source: Source, images: Path, aux: Path | None, labels: Path, folder: Path, seed: int) -> Candidate:
+    """Trains an adapter of the default model; goes on where it was stopped."""
+    adapter = train_detector(detector_arguments(images, aux, labels, folder, seed, source.rectify))
+    rectified = "corrected as it learned" if source.rectify else "as they are"
+    about = f"an adapter trained here on labels by {source.candidate.name} ({source.refine}), {rectified}"
+    return Candidate(source.name, DEFAULT_MODEL, str(adapter), about)

@@ -1,0 +1,87 @@
+"""`hf-usod adapt`: from a folder of images to an adapter of them, or to the advice to keep the default model."""
+
+import argparse
+import os
+from pathlib import Path
+
+from ..errors import CommandError
+from .common import not_negative, positive, without_loading_bars
+from .outputs import check_folder
+
+EPILOG = """
+example:
+  hf-usod adapt my_images --output my-domain
+  hf-usod predict new_images --adapter my-domain/adapter --output out --save cutout
+
+It tries the default model, the adapters that come with the package, and adapters trained here on labels that the best
+of them and a cue extractor make; compares them on images of yours that nothing was trained on, by a measure that needs
+no masks; and keeps the best in my-domain/adapter, or the default model if none is better. my-domain/report.html shows
+what was tried, before and after. No mask is read.
+"""
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "adapt",
+        help="make an adapter for your own images, without masks, or say that the default model is best",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="a folder of images of one kind")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for what is made")
+    parser.add_argument("--aux", type=Path, metavar="DIR", help="depth, thermal or flow maps, named as the images are")
+    parser.add_argument(
+        "--task", choices=["video"], help="video: the images are frames, a folder a sequence, and their flow is used"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with what was begun in DIR")
+    parser.add_argument("--dry_run", action="store_true", help="look at the images, say what it takes, and stop")
+    parser.add_argument("--seed", type=not_negative, default=0, help="of the trainings (default: %(default)s)")
+    parser.add_argument("--batch_size", type=positive, default=4, help="images at a time (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps … (default: the fastest there is)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.aux and args.task:
+        raise CommandError(
+            "--task video computes the maps of frames; leave out --aux, or --task to use those in --aux."
+        )
+    check_folder(args.output)
+
+    import torch
+    from accelerate.utils import parse_flag_from_env
+
+    from ..adapting.adapt import AdaptArguments, adapt
+    from ..adapting.page import adapt_page, usage, verdict
+    from ..adapting.rehearsal import rehearse_adapt
+    from ..html import write_page
+    from ..models.reading_usod import lift_limits
+    from ..training.processes import keep_freed_memory
+
+    lift_limits()
+    without_loading_bars()
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    if parse_flag_from_env("ACCELERATE_USE_CPU"):
+        keep_freed_memory()
+    told = AdaptArguments(
+        images=args.images,
+        output=args.output,
+        aux=args.aux,
+        video=args.task == "video",
+        resume=args.resume,
+        seed=args.seed,
+        device=args.device,
+        batch_size=args.batch_size,
+    )
+    if args.dry_run:
+        for line in rehearse_adapt(told):
+            print(line)
+        return 0
+    adapted = adapt(told)
+    report = args.output / "report.html"
+    write_page(adapt_page(told, adapted), report)
+    print(f"\n{verdict(adapted)}\nWhat was tried, before and after: {report}. To use it:")
+    for line in usage(told, adapted):
+        print(f"  {line}")
+    return 0

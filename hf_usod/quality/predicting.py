@@ -1,0 +1,74 @@
+"""The maps of a model on images that nobody has drawn masks for."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..data import Sample
+from ..data.batches import Done, Failed, picture_bytes, through
+from ..errors import DataError
+from ..inference.speed import at_full_speed
+from ..models.image_processing_usod import read_aux, read_image
+from ..models.pipeline_usod import SalientObjectDetectionPipeline
+
+LARGEST = 640  # pixels a side of the maps that are kept
+_FEW = 20  # see `inference.predict`
+
+
+class Predicted(NamedTuple):
+    """An image, and the map that a model makes of it."""
+
+    sample: Sample
+    image: Image.Image  # RGB, at most `LARGEST` pixels a side
+    saliency: np.ndarray  # (H, W) uint8, of its size
+
+
+def predict_samples(
+    detect: SalientObjectDetectionPipeline, samples: Sequence[Sample], batch_size: int = 4
+) -> Iterator[Predicted]:
+    """Maps of samples, in their order, with the auxiliary maps where the model takes them.
+
+    Raises:
+        DataError, ValueError, OSError: naming an image that cannot be read.
+    """
+    with at_full_speed(detect, fold=len(samples) > _FEW):
+        outcomes: Iterator[Done | Failed] = through(
+            samples,
+            partial(_read, detect.model.config.takes_aux),
+            partial(_run, detect),
+            batch_size=batch_size,
+            cost=lambda sample: picture_bytes(sample.image),
+        )
+        for sample, outcome in zip(samples, outcomes, strict=True):
+            if isinstance(outcome, Failed):
+                raise outcome.error
+            yield Predicted(sample, *outcome.result)
+
+
+def _read(with_aux: bool, sample: Sample) -> tuple[Image.Image, Image.Image | None]:
+    return read_image(sample.image), read_aux(sample.aux) if with_aux and sample.aux else None
+
+
+def _run(
+    detect: SalientObjectDetectionPipeline, samples: list[Sample], read: list
+) -> Iterator[tuple[Image.Image, np.ndarray]]:
+    told = detect.model.config.takes_aux and detect.model.config.modality_informed
+    inputs = [
+        {"image": image, "aux": aux, **({"aux_kind": sample.aux_kind} if told and aux else {})} if aux else image
+        for sample, (image, aux) in zip(samples, read, strict=True)
+    ]
+    for sample, (image, _), made in zip(
+        samples, read, detect(inputs, batch_size=len(inputs), outputs=["saliency"]), strict=True
+    ):
+        saliency = made["saliency"]
+        if image.size != saliency.size:
+            raise DataError(f"{sample.image}: has a map of {saliency.size}, not {image.size}.")
+        scale = min(1.0, LARGEST / max(image.size))
+        if scale < 1:
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+            saliency = saliency.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        yield image, np.asarray(saliency)

@@ -1,0 +1,164 @@
+"""`hf-usod adapt`, on tiny models: from the folder to the report."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_usod.adapting import adapt as adapting
+from hf_usod.adapting.adapt import AdaptArguments, adapt, split
+from hf_usod.cli import main
+from hf_usod.errors import RunError
+from hf_usod.training.locks import lock_folder
+
+
+def run(photos, output, *more: str) -> int:
+    return main(["adapt", str(photos), "--output", str(output), *more])
+
+
+@pytest.fixture
+def adapted(photos, small, tmp_path, capsys):
+    output = tmp_path / "domain"
+    assert run(photos, output) == 0
+    return output, capsys.readouterr().out
+
+
+def test_the_whole_way(adapted, photos):
+    output, told = adapted
+    state = json.loads((output / "adapt.json").read_text())
+    assert {"default", "cues"} <= state["quality"].keys()
+    assert ("Keep the default model" in told) == (state["chosen"] == "default")
+    assert (output / "adapter" / "adapter_config.json").exists() == (state["chosen"] != "default")
+    assert told.splitlines()[-3].startswith("  hf-usod predict NEW_IMAGES")
+    page = (output / "report.html").read_text()
+    assert "What was tried" in page and "no mask" in page
+    # The images are only linked to, and none of those that are compared on is trained on
+    held_out = {path.relative_to(output / "images/held_out") for path in (output / "images/held_out").rglob("*.png")}
+    trained = {path.relative_to(output / "images/train") for path in (output / "images/train").rglob("*.png")}
+    assert len(held_out) == 7 and not held_out & trained and len(held_out | trained) == 24
+
+
+def test_it_goes_on_where_it_was_and_nowhere_else(adapted, photos, capsys, tmp_path):
+    output, _ = adapted
+    assert run(photos, output) == 1
+    assert "--resume" in capsys.readouterr().err
+    made = {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
+    assert run(photos, output, "--resume") == 0
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")} == made
+    assert run(photos, output, "--resume", "--seed", "1") == 1
+    assert "another --seed (0, now 1)" in capsys.readouterr().err
+    (output / "adapt.json").write_text("{}")
+    assert run(photos, output, "--resume") == 1
+    assert "is not what" in capsys.readouterr().err
+
+
+def test_a_stopped_one_goes_on(photos, small, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "domain"
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapting, "transfer_cues", stop)
+        assert run(photos, output) == 130
+    maps = {path: path.stat().st_mtime_ns for path in (output / "maps" / "default").rglob("*.png")}
+    assert len(maps) == 7 and not (output / "report.html").exists()
+    assert run(photos, output, "--resume") == 0
+    assert {path: path.stat().st_mtime_ns for path in maps} == maps
+    assert (output / "report.html").exists()
+
+
+def test_a_better_candidate_is_taken(photos, small, tmp_path, monkeypatch, capsys):
+    """Random models find nothing: that their labels are good, and what is trained on them better, the test says."""
+    monkeypatch.setattr(adapting, "choose", lambda of, default: (list(of)[-1], "so says the test"))
+    monkeypatch.setattr(adapting, "judge_labels", lambda samples, folder: dict.fromkeys((s.id for s in samples), 0.3))
+    output = tmp_path / "domain"
+    assert run(photos, output) == 0
+    told = capsys.readouterr().out
+    assert "so says the test" in told and f"--adapter {output}/adapter" in told
+    assert json.loads((output / "adapt.json").read_text())["chosen"] == "trained-by-cues"
+    assert (output / "adapter" / "adapter_model.safetensors").exists()
+    assert {path.name for path in (output / "runs").iterdir()} == {"trained-by-default", "trained-by-cues"}
+
+
+def test_bad_cues_are_dropped_and_said(photos, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(adapting, "find_harm", lambda quality, default: "" if quality is default else "they are a blob")
+    found = adapt(AdaptArguments(photos, tmp_path / "domain"), tell=lambda line: None)
+    assert any("not used: they are a blob" in note for note in found.notes)
+    assert not (tmp_path / "domain" / "labels" / "trained-by-cues").exists()
+    assert found.keeps_default
+
+
+def test_empty_labels_are_left_out(photos, small, tmp_path, monkeypatch):
+    shares = {"few": lambda samples: {s.id: 0.0 if n < 2 else 0.3 for n, s in enumerate(samples)}}
+    monkeypatch.setattr(adapting, "judge_labels", lambda samples, folder: shares["few"](samples))
+    found = adapt(AdaptArguments(photos, tmp_path / "one"), tell=lambda line: None)
+    assert any("2 of 17 labels, empty or all object, were left out" in note for note in found.notes)
+    shares["few"] = lambda samples: dict.fromkeys((s.id for s in samples), 0.0)
+    found = adapt(AdaptArguments(photos, tmp_path / "two"), tell=lambda line: None)
+    assert any("not trained, 17 of 17 labels are empty" in note for note in found.notes)
+    assert [candidate.name for candidate in found.candidates] == ["default", "cues"] and found.keeps_default
+
+
+def test_maps_beside_the_images_are_used(photos, small, tmp_path):
+    for path in photos.rglob("*.png"):
+        file = tmp_path / "depth" / path.relative_to(photos)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert("L").save(file)
+    found = adapt(AdaptArguments(photos, tmp_path / "domain", aux=tmp_path / "depth"), tell=lambda line: None)
+    assert all(sample.aux and sample.aux.is_file() for sample in found.held_out)
+
+
+def test_frames_with_their_flow(small, tmp_path):
+    pytest.importorskip("cv2", reason="pip install 'hf_usod[video]'")
+    for clip in "ab":
+        for number in range(12):
+            levels = np.random.default_rng(number // 12).integers(0, 60, (64, 80, 3)).astype(np.uint8)
+            levels[20:40, 10 + 3 * number : 30 + 3 * number] = 220
+            path = tmp_path / "clips" / clip / f"{number:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(levels).save(path)
+    found = adapt(AdaptArguments(tmp_path / "clips", tmp_path / "domain", video=True), tell=lambda line: None)
+    assert {sample.aux_kind for sample in found.held_out} == {"flow"}
+    assert (tmp_path / "domain" / "flow" / "a").is_dir()
+
+
+def test_what_it_takes_is_told_and_nothing_written(photos, small, tmp_path, capsys):
+    before = sorted(tmp_path.rglob("*"))
+    assert run(photos, tmp_path / "domain", "--dry_run") == 0
+    told = capsys.readouterr().out
+    assert "24 images, 24 used" in told and "All stages: about" in told and "GiB of memory" in told
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_places_that_are_refused(photos, small, tmp_path):
+    with pytest.raises(RunError, match="lies among the images"):
+        adapt(AdaptArguments(photos, photos / "domain"))
+    other = tmp_path / "other"
+    shutil.copytree(photos / "a", other)
+    with pytest.raises(RunError, match="holds no adaptation"):
+        adapt(AdaptArguments(photos, other))
+    for path in photos.rglob("*.png"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(RunError, match="None of 24 images can be read"):
+        adapt(AdaptArguments(photos, tmp_path / "domain"), tell=lambda line: None)
+
+
+def test_the_split_is_even():
+    held_out, training = split([type("S", (), {"id": str(n)})() for n in range(100)])
+    assert (len(held_out), len(training)) == (30, 70)
+    assert held_out[0].id == "0" and int(held_out[-1].id) > 95
+
+
+def test_two_do_not_share_a_folder(photos, small, tmp_path):
+    with lock_folder(tmp_path / "domain"), pytest.raises(RunError, match="another process"):
+        adapt(AdaptArguments(photos, tmp_path / "domain"), tell=lambda line: None)
+    assert not (tmp_path / "domain" / "maps").exists()
+
+
+def test_a_wrong_device_leaves_nothing(photos, small, tmp_path, capsys):
+    assert run(photos, tmp_path / "domain", "--device", "nothing") == 1
+    assert "no such device" in capsys.readouterr().err
+    assert not (tmp_path / "domain").exists()
