@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch.nn import functional as F
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput, cached_file
+from transformers.utils import ModelOutput, cached_file, is_peft_available
 
 _PLACES = ("cache_dir", "local_files_only", "revision", "subfolder", "token")  # options that say where in the Hub
 
@@ -147,6 +147,28 @@ def _fetched(repository: Any, name: str, places: dict[str, Any]) -> str | None:
         return None
 
 
+def has_learned_scale(adapter: Any, **options: Any) -> bool:
+    """Whether the weights of an adapter, in a folder or a repository of the Hub, hold the scale of those that started
+    at zero, whatever its configuration says.
+
+    Args:
+        options: see `check_safetensors`.
+    """
+    if not isinstance(adapter, str | Path):
+        return False
+    places = {name: options[name] for name in _PLACES if options.get(name) is not None}
+    name = "adapter_model.safetensors"
+    local = Path(adapter, places.get("subfolder", ""), name)
+    weights = local if Path(adapter).is_dir() else _fetched(adapter, name, places)
+    if weights is None or not Path(weights).is_file():
+        return False
+    try:
+        with safe_open(weights, framework="pt") as file:
+            return any("usod_adapter_scales" in key for key in file.keys())  # noqa: SIM118 (no dictionary)
+    except SafetensorError:  # which the loading itself will say
+        return False
+
+
 @contextmanager
 def _weights_of(source: Any) -> Iterator[None]:
     """Has an error of the files that weights are read from name them."""
@@ -230,7 +252,16 @@ class UsodPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: naming the weights.
         """
-        check_safetensors(peft_model_id, "adapter_model", **kwargs | (kwargs.get("adapter_kwargs") or {}))
+        options = kwargs | (kwargs.get("adapter_kwargs") or {})
+        check_safetensors(peft_model_id, "adapter_model", **options)
+        is_given = kwargs.get("peft_config") is not None
+        if is_peft_available() and not is_given and has_learned_scale(peft_model_id, **options):
+            from peft import PeftConfig
+
+            places = {place: options[place] for place in _PLACES if options.get(place) is not None}
+            config = PeftConfig.from_pretrained(peft_model_id, **places)
+            config.init_weights = "zero"  # which a configuration may have lost
+            kwargs |= {"peft_config": config, "download_kwargs": places}
         with _weights_of(peft_model_id):
             loading = super().load_adapter(peft_model_id, adapter_name, **kwargs)
         name = adapter_name or "default"
@@ -238,8 +269,7 @@ class UsodPreTrainedModel(PreTrainedModel):
         check_complete((key for key in loading.missing_keys if name in key.split(".")), peft_model_id)
         if unexpected := sorted(loading.unexpected_keys):
             raise ValueError(
-                f"{peft_model_id}: has weights of which its adapter_config.json says nothing: {unexpected[0]}. If this "
-                'is a learned scale, it lacks `"init_weights": "zero"`; add it.'
+                f"{peft_model_id}: has weights of which its adapter_config.json says nothing: {unexpected[0]}."
             )
         own = ((key, tensor) for key, tensor in self.state_dict().items() if name in key.split("."))
         check_finite(own, peft_model_id)
