@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from hf_usod.cli import main
@@ -112,3 +113,19 @@ def test_a_report_replaces_no_file_of_the_users(tmp_path, capsys):
     assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "notes.html")]) == 1
     assert "exists and is no page of hf-usod" in capsys.readouterr().err
     assert (tmp_path / "notes.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name, value", [("USE_CPU", "maybe"), ("DYNAMO_BACKEND", "zzz"), ("GRADIENT_ACCUMULATION_STEPS", "many")]
+)
+@pytest.mark.parametrize("command", ["train --images {photos} --output_dir {out}", "label {photos} --output {out}"])
+def test_a_variable_that_accelerate_cannot_read_is_named(photos, tmp_path, monkeypatch, capsys, command, name, value):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for number in range(8):
+        Image.new("RGB", (32, 32)).save(photos / f"{number}.png")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    assert main(command.format(photos=photos, out=tmp_path / "out").split()) == 1
+    AcceleratorState._reset_state(reset_partial_state=True)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hf-usod: ")]
+    assert len(told) == 1 and f"ACCELERATE_{name}" in told[0] and "--mixed_precision" not in told[0], told
