@@ -5,7 +5,9 @@ its place: a dictionary that has the package register its classes before it is f
 another import, so that neither their order nor threads matter.
 """
 
+import functools
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -105,8 +107,31 @@ def _hang(holder: Any, attribute: str, registration: _Registration) -> None:
         registration.due = True
 
 
+def _name_embedded(auto: Any) -> None:
+    """Has an Auto class find the embedded models by their names too, by which adapters on the Hub call their bases: the
+    Auto classes look for those before they ask for any class of the package. A folder of that name comes first."""
+    read = auto.from_pretrained.__func__
+    if getattr(read, "_names_embedded", False):
+        return
+
+    @functools.wraps(read)
+    def from_pretrained(cls: Any, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        from .assets import checkpoint_source
+
+        source = pretrained_model_name_or_path
+        if isinstance(source, str) and not os.path.exists(source):
+            source = checkpoint_source(source)
+        return read(cls, source, *args, **kwargs)
+
+    from_pretrained._names_embedded = True  # type: ignore[attr-defined]
+    auto.from_pretrained = classmethod(from_pretrained)
+
+
 def _hang_bells(module: ModuleType) -> None:
     name = module.__name__
+    for auto in ("AutoConfig", "AutoImageProcessor"):
+        if getattr(getattr(module, auto, None), "__module__", None) == name:
+            _name_embedded(getattr(module, auto))
     if name == "peft.mapping":
         _hang(module, "PEFT_TYPE_TO_CONFIG_MAPPING", register_adapter)
     elif name == "transformers.pipelines":

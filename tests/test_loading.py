@@ -8,9 +8,11 @@ import pytest
 import torch
 from peft import get_peft_model
 from PIL import Image
+from transformers import AutoConfig, AutoModel, pipeline
 
 import hf_usod
 from hf_usod import UsodAdapterConfig, UsodImageProcessor, UsodSceConfig, UsodSceModel
+from hf_usod.adapters.config import copy_base_files
 from hf_usod.cli import main
 from hf_usod.errors import LoadingError
 from hf_usod.loading import load, load_pipeline
@@ -160,3 +162,42 @@ def test_damaged_folders_end_in_a_line(checkpoints, tmp_path, damage):
     with pytest.raises(LoadingError, match=f"{folder}: cannot be loaded") as caught:
         load(str(folder), kind=UsodSceModel)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def adapter_on_the_hub(checkpoints, tmp_path, monkeypatch):
+    """`some/adapter`, as `push_to_hub` of an adapter writes it, in the Hub's cache, offline."""
+    repository = tmp_path / "hub" / "models--some--adapter"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    shutil.copytree(checkpoints / "tiny-steel", snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return "some/adapter"
+
+
+@pytest.mark.parametrize("files", ["with the base's", "its own alone"])
+def test_an_adapter_on_the_hub_brings_its_embedded_base(checkpoints, adapter_on_the_hub, tmp_path, files, monkeypatch):
+    expected = saliency(load_pipeline(device="cpu", adapter="tiny-steel"))
+    if files == "with the base's":
+        copy_base_files("tiny", next(tmp_path.glob("hub/*/snapshots/*")))
+    for detect in (
+        pipeline(model=adapter_on_the_hub, task="salient-object-detection", device="cpu"),
+        pipeline(model=adapter_on_the_hub, task="salient-object-detection", device="cpu", revision="main"),
+    ):
+        assert detect.model.active_adapters() == ["default"]
+        assert np.array_equal(saliency(detect), expected)
+    for loaded in (AutoModel.from_pretrained(adapter_on_the_hub), UsodSceModel.from_pretrained(adapter_on_the_hub)):
+        assert type(loaded) is UsodSceModel and loaded.active_adapters() == ["default"] and not loaded.training
+    monkeypatch.undo()  # another cache than the usual
+    monkeypatch.setattr("hf_usod.assets.CHECKPOINTS", checkpoints)
+    loaded = UsodSceModel.from_pretrained(adapter_on_the_hub, cache_dir=tmp_path / "hub", revision="main")
+    assert loaded.active_adapters() == ["default"]
+
+
+def test_a_folder_of_an_embedded_name_comes_first(checkpoints, tmp_path, monkeypatch):
+    assert AutoModel.from_pretrained("tiny").config.decoder_channels == 8
+    backbone = AutoConfig.from_pretrained("tiny").backbone_config
+    UsodSceModel(UsodSceConfig(backbone_config=backbone, decoder_channels=4)).save_pretrained(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    assert AutoModel.from_pretrained("tiny").config.decoder_channels == 4

@@ -10,7 +10,7 @@ from peft.utils import PeftType
 
 from .. import assets
 from ..constants import INIT_WEIGHTS
-from ..models.modeling_usod import check_safetensors
+from ..models.modeling_usod import check_safetensors, has_learned_scale
 
 # Lower-cased and followed by "_", it is the prefix of the adapter's weights: transformers' `load_adapter` relies on it.
 ADAPTER_TYPE = "USOD_ADAPTER"
@@ -68,13 +68,17 @@ class UsodAdapterConfig(PeftConfig):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any) -> Any:
-        """As in PEFT; but weights of a folder that are a pickle are not read.
+        """As in PEFT; but weights of a folder that are a pickle are not read, and a learned scale among them counts as
+        `init_weights="zero"`, whatever is written.
 
         Raises:
             ValueError: naming the folder.
         """
         check_safetensors(pretrained_model_name_or_path, "adapter_model", **kwargs)
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        config = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        if has_learned_scale(pretrained_model_name_or_path, **kwargs):
+            config.init_weights = "zero"
+        return config
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """As in PEFT; but the base is named so that it is found again (see `lasting_name`). An embedded one, whose name

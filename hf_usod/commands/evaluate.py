@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..constants import AUX_KINDS, DEFAULT_MODEL
 from ..errors import CommandError
 from .common import not_negative, positive, without_loading_bars
-from .outputs import check_file, check_folder
+from .outputs import check_folder, check_page, check_scores
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation, EvaluationSet
@@ -233,9 +233,9 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     as_folder = args.output is not None and args.output.suffix.lower() != ".json"
     if args.output is not None:
-        (check_folder if as_folder else check_file)(args.output)
+        (check_folder if as_folder else check_scores)(args.output)
     if args.html is not None:
-        check_file(args.html)
+        check_page(args.html, "--html")
     if args.unlabelled:
         return _judge(args, as_folder)
 

@@ -32,7 +32,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(args: argparse.Namespace) -> int:
-    from accelerate import Accelerator
     from accelerate.utils import gather_object
 
     from ..inference.jobs import plan_jobs
@@ -40,10 +39,11 @@ def run(args: argparse.Namespace) -> int:
     from ..labels import label_images
     from ..loading import load
     from ..models.reading_usod import lift_limits
+    from ..training.processes import join_processes
 
     lift_limits()
     without_loading_bars()
-    state = Accelerator()  # not `PartialState`, which does not know of ACCELERATE_USE_CPU by itself
+    state = join_processes(None)  # not `PartialState`, which does not know of ACCELERATE_USE_CPU by itself
     alone = state.num_processes == 1
     try:
         plan = plan_jobs(args.images, args.output, ["label"])

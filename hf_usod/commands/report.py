@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import CommandError
 from .common import positive, without_loading_bars
-from .outputs import check_file
+from .outputs import check_page
 
 EPILOG = """
 example:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.run_folder.is_dir():
         raise CommandError(f"{args.run_folder}: no such folder. Give the --output_dir of a training.")
     page = args.output or args.run_folder / "report.html"
-    check_file(page)
+    check_page(page)
 
     from ..html import write_page
     from ..reports import run_page

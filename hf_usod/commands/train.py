@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from ..errors import CommandError
 from ..training.options import add_options, plan_of
 from .common import without_loading_bars
 
@@ -37,7 +38,11 @@ def run(args: argparse.Namespace) -> int:
     without_loading_bars()
     if not torch.accelerator.is_available():  # processes of `torchrun` do not find each other unless told so
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
-    if parse_flag_from_env("ACCELERATE_USE_CPU"):
+    try:
+        is_on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
+    except ValueError as error:
+        raise CommandError(f"ACCELERATE_USE_CPU in the environment: {error}. Set it to true or false.") from error
+    if is_on_cpu:
         keep_freed_memory()
     plan = bring_images(plan)
     if args.dry_run:

@@ -64,11 +64,12 @@ class ClipReader:
 
     @property
     def seconds(self) -> float | None:
-        """What the header promises, if it does."""
+        """What the header promises, from the first frame on, if it does."""
         if self.stream.duration:
             return float(self.stream.duration * self.time_base)
         if self.container.duration and self.sound is None:
-            return self.container.duration / self.av.time_base
+            # Containers whose streams have none of their own, as Matroska, count from zero and not from the start
+            return (self.container.duration - max(0, self.container.start_time or 0)) / self.av.time_base
         return None
 
     @property

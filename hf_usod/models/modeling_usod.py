@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch.nn import functional as F
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput, cached_file
+from transformers.utils import ModelOutput, cached_file, is_peft_available
 
 _PLACES = ("cache_dir", "local_files_only", "revision", "subfolder", "token")  # options that say where in the Hub
 
@@ -129,8 +129,8 @@ def check_safetensors(source: Any, stem: str, **options: Any) -> None:
         is_safe = any(folder.glob(f"*{stem}*.safetensors"))
     else:
         places = {name: options[name] for name in _PLACES if options.get(name) is not None}
-        is_safe = _fetched(source, f"{stem}.safetensors", places)
-        pickles = [] if is_safe or not _fetched(source, f"{stem}.bin", places) else [f"{stem}.bin"]
+        is_safe = _fetched(source, f"{stem}.safetensors", places) is not None
+        pickles = [] if is_safe or _fetched(source, f"{stem}.bin", places) is None else [f"{stem}.bin"]
     if pickles and not is_safe:
         raise ValueError(
             f"{source}: its weights are in {pickles[0]}, a pickle, which can run code and is not read. Save them "
@@ -138,12 +138,34 @@ def check_safetensors(source: Any, stem: str, **options: Any) -> None:
         )
 
 
-def _fetched(repository: Any, name: str, places: dict[str, Any]) -> bool:
-    """Whether a repository of the Hub has a file, which is then in the cache."""
+def _fetched(repository: Any, name: str, places: dict[str, Any]) -> str | None:
+    """Where the cache has a file of a repository of the Hub, if that has it."""
     quiet = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")}
     try:
-        return cached_file(str(repository), name, **quiet, **places) is not None
+        return cached_file(str(repository), name, **quiet, **places)
     except OSError:  # no repository of this name, which the loading itself will say
+        return None
+
+
+def has_learned_scale(adapter: Any, **options: Any) -> bool:
+    """Whether the weights of an adapter, in a folder or a repository of the Hub, hold the scale of those that started
+    at zero, whatever its configuration says.
+
+    Args:
+        options: see `check_safetensors`.
+    """
+    if not isinstance(adapter, str | Path):
+        return False
+    places = {name: options[name] for name in _PLACES if options.get(name) is not None}
+    name = "adapter_model.safetensors"
+    local = Path(adapter, places.get("subfolder", ""), name)
+    weights = local if Path(adapter).is_dir() else _fetched(adapter, name, places)
+    if weights is None or not Path(weights).is_file():
+        return False
+    try:
+        with safe_open(weights, framework="pt") as file:
+            return any("usod_adapter_scales" in key for key in file.keys())  # noqa: SIM118 (no dictionary)
+    except SafetensorError:  # which the loading itself will say
         return False
 
 
@@ -156,15 +178,21 @@ def _weights_of(source: Any) -> Iterator[None]:
         raise ValueError(f"{source}: its weights are damaged or cut off ({error}). Copy them again.") from error
 
 
-def _adapted_base(source: Any) -> str | None:
-    """What the adapter in a folder that holds no model of its own calls its base."""
-    folder = Path(source) if isinstance(source, str | Path) else None
-    if folder is None or not (config := folder / "adapter_config.json").is_file():
+def _adapted_base(source: Any, places: dict[str, Any]) -> str | None:
+    """What an adapter calls its base: that in a folder that holds no model of its own, or in a repository of the Hub,
+    where transformers takes every adapter for one of another model."""
+    if not isinstance(source, str | Path):
         return None
-    if any(folder.glob("model*.safetensors")):
+    if Path(source).is_dir():
+        config: str | Path | None = Path(source) / "adapter_config.json"
+        if any(Path(source).glob("model*.safetensors")):
+            return None
+    else:
+        config = _fetched(source, "adapter_config.json", places)
+    if config is None or not Path(config).is_file():
         return None
     try:
-        base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        base = json.loads(Path(config).read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{config}: is no configuration of an adapter ({error}).") from error
     if not isinstance(base, str) or not base:
@@ -177,13 +205,14 @@ class UsodPreTrainedModel(PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "pixel_values"
     input_modalities = ("image",)
-    # Where the base model of an adapter is, by what the adapter calls it; set by whoever has models of their own
+    # Where a model is, by what an adapter calls its base; set by whoever has models of their own
     locate_base: ClassVar[Callable[[str], str]] = staticmethod(str)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
         """As in transformers; but weights that are not all there, or not all finite, are an error, and not a model that
-        is random in part or says NaN. The folder of an adapter gives its base model, with it. Pickles are not read.
+        is random in part or says NaN. An adapter, in a folder or on the Hub, gives its base model, with it. Pickles are
+        not read.
 
         Raises:
             ValueError: naming what is missing, unless `ignore_mismatched_sizes` or `state_dict` says that it is meant;
@@ -191,8 +220,13 @@ class UsodPreTrainedModel(PreTrainedModel):
         """
         source, adapter_kwargs = pretrained_model_name_or_path, dict(kwargs.pop("adapter_kwargs", None) or {})
         adapter = adapter_kwargs.pop("_adapter_model_path", None)  # which `AutoModel` has found, and `source` its base
-        if base := _adapted_base(source):
-            adapter, source = source, cls.locate_base(base)
+        places = {name: kwargs[name] for name in _PLACES if kwargs.get(name) is not None}
+        if base := _adapted_base(source, places):
+            adapter, source, adapter_kwargs = source, cls.locate_base(base), places | adapter_kwargs
+            for own in ("revision", "subfolder"):  # the adapter's, and not its base's
+                kwargs.pop(own, None)
+        elif isinstance(source, str) and not Path(source).is_dir():
+            source = cls.locate_base(source)
         if adapter == source:  # a model that has an adapter beside it
             adapter, kwargs["adapter_kwargs"] = None, adapter_kwargs
         wanted = kwargs.pop("output_loading_info", False)
@@ -218,7 +252,16 @@ class UsodPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: naming the weights.
         """
-        check_safetensors(peft_model_id, "adapter_model", **kwargs | (kwargs.get("adapter_kwargs") or {}))
+        options = kwargs | (kwargs.get("adapter_kwargs") or {})
+        check_safetensors(peft_model_id, "adapter_model", **options)
+        is_given = kwargs.get("peft_config") is not None
+        if is_peft_available() and not is_given and has_learned_scale(peft_model_id, **options):
+            from peft import PeftConfig
+
+            places = {place: options[place] for place in _PLACES if options.get(place) is not None}
+            config = PeftConfig.from_pretrained(peft_model_id, **places)
+            config.init_weights = "zero"  # which a configuration may have lost
+            kwargs |= {"peft_config": config, "download_kwargs": places}
         with _weights_of(peft_model_id):
             loading = super().load_adapter(peft_model_id, adapter_name, **kwargs)
         name = adapter_name or "default"
@@ -226,8 +269,7 @@ class UsodPreTrainedModel(PreTrainedModel):
         check_complete((key for key in loading.missing_keys if name in key.split(".")), peft_model_id)
         if unexpected := sorted(loading.unexpected_keys):
             raise ValueError(
-                f"{peft_model_id}: has weights of which its adapter_config.json says nothing: {unexpected[0]}. If this "
-                'is a learned scale, it lacks `"init_weights": "zero"`; add it.'
+                f"{peft_model_id}: has weights of which its adapter_config.json says nothing: {unexpected[0]}."
             )
         own = ((key, tensor) for key, tensor in self.state_dict().items() if name in key.split("."))
         check_finite(own, peft_model_id)

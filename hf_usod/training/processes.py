@@ -22,7 +22,7 @@ from accelerate.utils import (
     gather_object,
 )
 
-from ..errors import RunError, is_out_of_memory
+from ..errors import RunError, in_a_line, is_out_of_memory
 from ..extras import require
 from ..files import write_bytes, write_folder_aside
 from .arguments import RunArguments
@@ -82,13 +82,18 @@ def join_processes(mixed_precision: str | None, **options: Any) -> Accelerator:
     """An Accelerator, which finds the other processes of a training, if there are any.
 
     Raises:
-        RunError: for a precision that the device does not have, or if this is one of several processes and Accelerate
-            does not know: each would train alone, all in one folder.
+        RunError: for a precision that the device does not have, for a variable of the environment that Accelerate
+            cannot read, or if this is one of several processes and Accelerate does not know: each would train alone,
+            all in one folder.
     """
     try:
         accelerator = Accelerator(mixed_precision=mixed_precision, **options)
     except ValueError as error:
-        raise RunError(f"--mixed_precision {mixed_precision}: {error}") from error
+        if mixed_precision not in (None, "no") and mixed_precision in str(error):
+            raise RunError(f"--mixed_precision {mixed_precision}: {error}") from error
+        variables = sorted(name for name in os.environ if name.startswith("ACCELERATE_"))
+        listed = f"; the environment has {', '.join(variables)}" if variables else ""
+        raise RunError(f"Accelerate cannot start ({in_a_line(error)}){listed}.") from error
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise RunError("--mixed_precision fp16: needs a GPU. On a CPU, give bf16 or no.")
     started = int(os.environ.get("WORLD_SIZE", "1"))

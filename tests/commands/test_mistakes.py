@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from hf_usod.cli import main
@@ -89,3 +90,42 @@ def test_a_terminal_of_few_letters_gets_the_table(photos, encoding):
     done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding})
     assert done.returncode == 0, done.stderr.decode(encoding)
     assert r"M \u2193" in done.stdout.decode(encoding)
+
+
+@pytest.mark.parametrize(
+    "option, name, own", [("--html", "page.html", "<!doctype html>"), ("--output", "scores.json", '[{"id": 1}]')]
+)
+def test_evaluate_replaces_what_it_wrote_and_nothing_else(photos, tmp_path, capsys, option, name, own):
+    command = ["evaluate", "--predictions", str(photos), "--masks", str(photos), option, str(tmp_path / name)]
+    (tmp_path / name).write_text(own)
+    assert main(command) == 1
+    assert f"{option} {tmp_path / name}: exists and " in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == own
+    (tmp_path / name).unlink()
+    assert main(command) == 0
+    written = (tmp_path / name).read_bytes()
+    assert main(command) == 0 and (tmp_path / name).read_bytes() == written
+
+
+def test_a_report_replaces_no_file_of_the_users(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "notes.html").write_text("mine")
+    assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "notes.html")]) == 1
+    assert "exists and is no page of hf-usod" in capsys.readouterr().err
+    assert (tmp_path / "notes.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name, value", [("USE_CPU", "maybe"), ("DYNAMO_BACKEND", "zzz"), ("GRADIENT_ACCUMULATION_STEPS", "many")]
+)
+@pytest.mark.parametrize("command", ["train --images {photos} --output_dir {out}", "label {photos} --output {out}"])
+def test_a_variable_that_accelerate_cannot_read_is_named(photos, tmp_path, monkeypatch, capsys, command, name, value):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for number in range(8):
+        Image.new("RGB", (32, 32)).save(photos / f"{number}.png")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    assert main(command.format(photos=photos, out=tmp_path / "out").split()) == 1
+    AcceleratorState._reset_state(reset_partial_state=True)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hf-usod: ")]
+    assert len(told) == 1 and f"ACCELERATE_{name}" in told[0] and "--mixed_precision" not in told[0], told

@@ -428,6 +428,18 @@ def test_a_change_of_size_is_named_and_the_next_clip_done(predict, tmp_path, cap
     assert len(read_clip(tmp_path / "out" / "good.mp4")[0]) == 3
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "flv", "ts"])
+def test_a_clip_that_starts_late_is_no_damaged_one(predict, tmp_path, suffix):
+    """Where the container's duration counts from zero, too, as Matroska's."""
+    times = [2400 + 100 * index for index in range(6)]  # from two seconds on
+    codec = "libvpx-vp9" if suffix == "webm" else "libx264"
+    clip = write_clip(tmp_path / f"late.{suffix}", 6, codec=codec, times=times)
+    assert predict(clip, "--save", "mask") == 0
+    (made,) = (tmp_path / "out").iterdir()
+    shown = np.subtract(read_clip(made)[1], read_clip(made)[1][0])
+    assert shown == pytest.approx(np.arange(6) / 12, abs=2e-3)
+
+
 def test_the_shape_of_pixels_and_the_start_are_kept(predict, tmp_path):
     clip = tmp_path / "wide.mp4"
     with av.open(str(clip), "w") as container:
