@@ -1,5 +1,6 @@
 """What is tried for a folder of images: models whose maps are compared, and labels that adapters are trained on."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from PIL import Image
 
 from ..assets import checkpoint_names
 from ..constants import DEFAULT_CUE_EXTRACTOR, DEFAULT_MODEL
-from ..data import Sample
+from ..data import Sample, list_images
 from ..errors import RunError
 from ..files import write_aside
 from ..labels import label_images, read_label
@@ -27,6 +28,9 @@ CUES = "cues"  # the cue extractor, transferred to the images
 _FEW = 32  # images that are refined sooner than processes start
 # As the recipe transfer-lite
 SIZE, STRIDE, EPOCHS, RATE = 256, 48, 3, 0.05
+STEPS = (
+    225  # at least: what these epochs of 600 images are. After a tenth of them an adapter is still the default model
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,11 @@ def label_refinement() -> str:
     return "crf" if find_spec("pydensecrf") else "pixel"
 
 
+def _epochs(images: Path) -> int:
+    """So many that a training of a small folder takes `STEPS` as well."""
+    return max(EPOCHS, math.ceil(STEPS * DetectorArguments.batch_size / len(list_images(images))))
+
+
 def transfer_arguments(images: Path, aux: Path | None, folder: Path, seed: int) -> TransferArguments:
     """Of the cue extractor's training."""
     return TransferArguments(
@@ -86,7 +95,7 @@ def transfer_arguments(images: Path, aux: Path | None, folder: Path, seed: int) 
         base=DEFAULT_CUE_EXTRACTOR,
         size=SIZE,
         scale_stride=STRIDE,
-        num_epochs=EPOCHS,
+        num_epochs=_epochs(images),
     )
 
 
@@ -104,7 +113,7 @@ def detector_arguments(
         adapt=DEFAULT_MODEL,
         size=SIZE,
         scale_stride=STRIDE,
-        num_epochs=EPOCHS,
+        num_epochs=_epochs(images),
         learning_rate=RATE,
         spr="both" if rectify else "none",
     )

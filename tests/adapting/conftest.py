@@ -61,5 +61,6 @@ def small(tiny_models, monkeypatch) -> None:
     monkeypatch.setattr(candidates, "SIZE", 128)
     monkeypatch.setattr(candidates, "STRIDE", 32)
     monkeypatch.setattr(candidates, "EPOCHS", 1)
+    monkeypatch.setattr(candidates, "STEPS", 1)
     monkeypatch.setattr(candidates, "label_refinement", lambda: "none")
     monkeypatch.setattr("hf_usod.adapting.adapt.embedded", lambda: [Candidate(DEFAULT, detector, None, "tiny")])

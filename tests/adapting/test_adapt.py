@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from hf_usod.adapting import adapt as adapting
+from hf_usod.adapting import candidates
 from hf_usod.adapting.adapt import AdaptArguments, adapt, split
 from hf_usod.cli import main
 from hf_usod.errors import RunError
@@ -144,6 +145,13 @@ def test_places_that_are_refused(photos, small, tmp_path):
         path.write_bytes(b"no picture")
     with pytest.raises(RunError, match="None of 24 images can be read"):
         adapt(AdaptArguments(photos, tmp_path / "domain"), tell=lambda line: None)
+
+
+@pytest.mark.parametrize("count, epochs", [(30, 60), (420, 5), (600, 3), (5000, 3)])
+def test_small_folders_are_gone_through_more_often(monkeypatch, tmp_path, count, epochs):
+    monkeypatch.setattr(candidates, "list_images", lambda folder: [folder] * count)
+    arguments = candidates.detector_arguments(tmp_path, None, tmp_path, tmp_path, 0, True)
+    assert arguments.num_epochs == candidates.transfer_arguments(tmp_path, None, tmp_path, 0).num_epochs == epochs
 
 
 def test_the_split_is_even():
