@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 from ..errors import CommandError, DataError
-from ..files import read_json
 
 
 def check_folder(path: Path, option: str = "--output") -> None:
@@ -62,6 +61,8 @@ def check_scores(path: Path, option: str = "--output") -> None:
     Raises:
         CommandError: naming the option, and why not.
     """
+    from ..files import read_json
+
     check_file(path, option)
     if path.is_file() and path.stat().st_size:
         try:
