@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -84,19 +85,23 @@ def _epochs(images: Path) -> int:
     return max(EPOCHS, math.ceil(STEPS * DetectorArguments.batch_size / len(list_images(images))))
 
 
+def _shared(images: Path, aux: Path | None, folder: Path, seed: int) -> dict[str, Any]:
+    """What both trainings are told."""
+    return {
+        "images": [str(images)],
+        "aux": [str(aux)] if aux else [],
+        "output_dir": str(folder),
+        "resume": True,
+        "seed": seed,
+        "size": SIZE,
+        "scale_stride": STRIDE,
+        "num_epochs": _epochs(images),
+    }
+
+
 def transfer_arguments(images: Path, aux: Path | None, folder: Path, seed: int) -> TransferArguments:
     """Of the cue extractor's training."""
-    return TransferArguments(
-        images=[str(images)],
-        aux=[str(aux)] if aux else [],
-        output_dir=str(folder),
-        resume=True,
-        seed=seed,
-        base=DEFAULT_CUE_EXTRACTOR,
-        size=SIZE,
-        scale_stride=STRIDE,
-        num_epochs=_epochs(images),
-    )
+    return TransferArguments(**_shared(images, aux, folder, seed), base=DEFAULT_CUE_EXTRACTOR)
 
 
 def detector_arguments(
@@ -104,16 +109,9 @@ def detector_arguments(
 ) -> DetectorArguments:
     """Of an adapter's training."""
     return DetectorArguments(
-        images=[str(images)],
-        aux=[str(aux)] if aux else [],
+        **_shared(images, aux, folder, seed),
         labels=[str(labels)],
-        output_dir=str(folder),
-        resume=True,
-        seed=seed,
         adapt=DEFAULT_MODEL,
-        size=SIZE,
-        scale_stride=STRIDE,
-        num_epochs=_epochs(images),
         learning_rate=RATE,
         spr="both" if rectify else "none",
     )

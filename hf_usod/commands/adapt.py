@@ -1,11 +1,9 @@
 """`hf-usod adapt`: from a folder of images to an adapter of them, or to the advice to keep the default model."""
 
 import argparse
-import os
 from pathlib import Path
 
-from ..errors import CommandError
-from .common import not_negative, positive, without_loading_bars
+from .common import check_aux_source, not_negative, positive, without_loading_bars
 from .outputs import check_folder
 
 EPILOG = """
@@ -42,28 +40,19 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.aux and args.task:
-        raise CommandError(
-            "--task video computes the maps of frames; leave out --aux, or --task to use those in --aux."
-        )
+    check_aux_source(args)
     check_folder(args.output)
-
-    import torch
-    from accelerate.utils import parse_flag_from_env
 
     from ..adapting.adapt import AdaptArguments, adapt
     from ..adapting.page import adapt_page, usage, verdict
     from ..adapting.rehearsal import rehearse_adapt
     from ..html import write_page
     from ..models.reading_usod import lift_limits
-    from ..training.processes import keep_freed_memory
+    from ..training.processes import prepare_cpu
 
     lift_limits()
     without_loading_bars()
-    if not torch.accelerator.is_available():
-        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
-    if parse_flag_from_env("ACCELERATE_USE_CPU"):
-        keep_freed_memory()
+    prepare_cpu()
     told = AdaptArguments(
         images=args.images,
         output=args.output,

@@ -45,6 +45,17 @@ def percentage(text: str) -> int:
     return number
 
 
+def check_aux_source(args: argparse.Namespace) -> None:
+    """
+    Raises:
+        CommandError: for maps both given (`--aux`) and computed (`--task video`).
+    """
+    if args.aux and args.task:
+        raise CommandError(
+            "--task video computes the maps of frames; leave out --aux, or --task to use those in --aux."
+        )
+
+
 def process_place() -> tuple[int, int]:
     """This process's place among those that `accelerate launch` or `torchrun` started, and their number.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 from ..constants import ALPHAS, AUX_KINDS, EDGES, FORMATS, OUTPUT_KINDS, RUNTIMES
 from ..errors import CommandError, counted
 from .common import (
+    check_aux_source,
     model_options,
     not_negative,
     percentage,
@@ -120,10 +121,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.aux and args.task:
-        raise CommandError(
-            "--task video computes the maps of frames; leave out --aux, or --task to use those in --aux."
-        )
+    check_aux_source(args)
     if args.aux_kind and not args.aux:
         raise CommandError(
             "--aux_kind says what the maps in --aux are; --task video and clips have flow. Leave it out."

@@ -1,9 +1,7 @@
 """`hf-usod train`: models from unlabeled images. Its options are the fields of the stages' arguments."""
 
 import argparse
-import os
 
-from ..errors import CommandError
 from ..training.options import add_options, plan_of
 from .common import without_loading_bars
 
@@ -23,27 +21,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(args: argparse.Namespace) -> int:
     plan = plan_of(args)
 
-    import torch
     from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
 
     from ..models.reading_usod import lift_limits
     from ..training.checks import check_plan
     from ..training.hub_images import bring_images
     from ..training.method import train_method
-    from ..training.processes import keep_freed_memory
+    from ..training.processes import prepare_cpu
     from ..training.rehearsal import rehearse
 
     lift_limits()
     without_loading_bars()
-    if not torch.accelerator.is_available():  # processes of `torchrun` do not find each other unless told so
-        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
-    try:
-        is_on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
-    except ValueError as error:
-        raise CommandError(f"ACCELERATE_USE_CPU in the environment: {error}. Set it to true or false.") from error
-    if is_on_cpu:
-        keep_freed_memory()
+    prepare_cpu()
     plan = bring_images(plan)
     if args.dry_run:
         print(plan.describe(), end="")

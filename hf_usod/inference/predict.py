@@ -27,10 +27,9 @@ from .jobs import Job, check_untouched, plan_jobs
 from .maps import Maps
 from .rendering import TRANSPARENT, Rendering
 from .report import Record, Report, Tell
-from .speed import at_full_speed
+from .speed import FEW, at_full_speed
 from .video import predict_clip
 
-FEW = 20  # photos that are done sooner than a faster copy of the model is made
 OPENED = 1000  # results of an earlier run at most, which takes some tenths of a second
 # Where the auxiliary map of an image comes from; None for an image that has none.
 AuxReader = Callable[[Path], Image.Image | None]

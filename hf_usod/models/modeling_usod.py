@@ -128,7 +128,7 @@ def check_safetensors(source: Any, stem: str, **options: Any) -> None:
         pickles = [path.name for path in sorted(folder.glob(f"*{stem}*.bin"))]
         is_safe = any(folder.glob(f"*{stem}*.safetensors"))
     else:
-        places = {name: options[name] for name in _PLACES if options.get(name) is not None}
+        places = _places(options)
         is_safe = _fetched(source, f"{stem}.safetensors", places) is not None
         pickles = [] if is_safe or _fetched(source, f"{stem}.bin", places) is None else [f"{stem}.bin"]
     if pickles and not is_safe:
@@ -136,6 +136,11 @@ def check_safetensors(source: Any, stem: str, **options: Any) -> None:
             f"{source}: its weights are in {pickles[0]}, a pickle, which can run code and is not read. Save them "
             f"as safetensors (`save_pretrained` does)."
         )
+
+
+def _places(options: dict[str, Any]) -> dict[str, Any]:
+    """Of the options of `from_pretrained` those that say where in the Hub."""
+    return {name: options[name] for name in _PLACES if options.get(name) is not None}
 
 
 def _fetched(repository: Any, name: str, places: dict[str, Any]) -> str | None:
@@ -156,7 +161,7 @@ def has_learned_scale(adapter: Any, **options: Any) -> bool:
     """
     if not isinstance(adapter, str | Path):
         return False
-    places = {name: options[name] for name in _PLACES if options.get(name) is not None}
+    places = _places(options)
     name = "adapter_model.safetensors"
     local = Path(adapter, places.get("subfolder", ""), name)
     weights = local if Path(adapter).is_dir() else _fetched(adapter, name, places)
@@ -220,7 +225,7 @@ class UsodPreTrainedModel(PreTrainedModel):
         """
         source, adapter_kwargs = pretrained_model_name_or_path, dict(kwargs.pop("adapter_kwargs", None) or {})
         adapter = adapter_kwargs.pop("_adapter_model_path", None)  # which `AutoModel` has found, and `source` its base
-        places = {name: kwargs[name] for name in _PLACES if kwargs.get(name) is not None}
+        places = _places(kwargs)
         if base := _adapted_base(source, places):
             adapter, source, adapter_kwargs = source, cls.locate_base(base), places | adapter_kwargs
             for own in ("revision", "subfolder"):  # the adapter's, and not its base's
@@ -258,7 +263,7 @@ class UsodPreTrainedModel(PreTrainedModel):
         if is_peft_available() and not is_given and has_learned_scale(peft_model_id, **options):
             from peft import PeftConfig
 
-            places = {place: options[place] for place in _PLACES if options.get(place) is not None}
+            places = _places(options)
             config = PeftConfig.from_pretrained(peft_model_id, **places)
             config.init_weights = "zero"  # which a configuration may have lost
             kwargs |= {"peft_config": config, "download_kwargs": places}

@@ -8,14 +8,13 @@ import numpy as np
 from PIL import Image
 
 from ..data import Sample
-from ..data.batches import Done, Failed, picture_bytes, through
+from ..data.batches import Done, Failed, lanes_of, picture_bytes, through
 from ..errors import DataError
-from ..inference.speed import at_full_speed
+from ..inference.speed import FEW, at_full_speed
 from ..models.image_processing_usod import read_aux, read_image
 from ..models.pipeline_usod import SalientObjectDetectionPipeline
 
 LARGEST = 640  # pixels a side of the maps that are kept
-_FEW = 20  # see `inference.predict`
 
 
 class Predicted(NamedTuple):
@@ -34,12 +33,14 @@ def predict_samples(
     Raises:
         DataError, ValueError, OSError: naming an image that cannot be read.
     """
-    with at_full_speed(detect, fold=len(samples) > _FEW):
+    with at_full_speed(detect, fold=len(samples) > FEW):
+        lanes, size = lanes_of(detect.model, batch_size)
         outcomes: Iterator[Done | Failed] = through(
             samples,
             partial(_read, detect.model.config.takes_aux),
             partial(_run, detect),
-            batch_size=batch_size,
+            batch_size=size,
+            lanes=lanes,
             cost=lambda sample: picture_bytes(sample.image),
         )
         for sample, outcome in zip(samples, outcomes, strict=True):

@@ -20,6 +20,7 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     broadcast_object_list,
     gather_object,
+    parse_flag_from_env,
 )
 
 from ..errors import RunError, in_a_line, is_out_of_memory
@@ -41,6 +42,22 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(-4, 0)  # M_MMAP_MAX: map nothing by itself
         libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: give nothing back
+
+
+def prepare_cpu() -> None:
+    """What a program that trains does first, where there is no accelerator or it is not to be used.
+
+    Raises:
+        RunError: for a variable of the environment that cannot be read.
+    """
+    if not torch.accelerator.is_available():  # processes of `torchrun` do not find each other unless told so
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    try:
+        is_on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
+    except ValueError as error:
+        raise RunError(f"ACCELERATE_USE_CPU in the environment: {error}. Set it to true or false.") from error
+    if is_on_cpu:
+        keep_freed_memory()
 
 
 def make_accelerator(args: RunArguments, find_unused_parameters: bool = False) -> Accelerator:
