@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,8 +124,8 @@ def through(
             why there is none.
         write: disposes of an item's result, in other threads; without it `Done.result` is what `run` made.
         batch_size: items that are run at a time. Where memory allows, as many are read ahead.
-        lanes: threads in which parts of a batch are run side by side, each with its share of PyTorch's threads; one is
-            the calling thread.
+        lanes: threads in which parts of a batch are run side by side, each with its share of PyTorch's threads and with
+            the calling thread's context variables, which is how what `run` calls knows whom it works for.
         cost: bytes that an item takes from being read until it is written.
         max_bytes: by `cost`; an item that takes more goes alone.
         link: replaces the results in their order, perhaps later than they come (see `agree`).
@@ -200,7 +201,7 @@ class _Engine:
         """Has a batch run; what gives its results, for which it may wait."""
         if self.runners is None:
             return partial(self.run, items, inputs)
-        return self.runners.submit(lambda: list(self.run(items, inputs))).result
+        return self.runners.submit(copy_context().run, lambda: list(self.run(items, inputs))).result
 
     def _read_batch(self, at_least: int) -> tuple[list, list] | None:
         """The next items that can be read, with what was read of them; None if there are no more, or memory does not

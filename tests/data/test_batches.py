@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import pytest
 import torch
@@ -201,6 +202,15 @@ def test_lanes_run_side_by_side_with_their_share_of_the_threads(threads):
     (newcomer := threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))).start()
     newcomer.join()
     assert fresh == [threads]
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_lanes_work_for_whom_the_caller_works(lanes):
+    """Gradio, for one, tells by a context variable whose progress is reported."""
+    user = ContextVar("user")
+    user.set("me")
+    made = through(range(6), int, lambda items, inputs: [user.get(None)] * len(items), batch_size=3, lanes=lanes)
+    assert [done.result for done in made] == ["me"] * 6
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 4])
