@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from peft import PeftConfig
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
-from .adapters import UsodAdapterConfig  # noqa: F401  (PEFT must know the type before it reads an adapter)
 from .assets import checkpoint_names, checkpoint_source, is_adapter_folder
 from .constants import DEFAULT_MODEL
 from .errors import LoadingError, in_a_line, nearest
@@ -40,6 +38,8 @@ def base_of(adapter: str) -> str:
     Raises:
         LoadingError: if there is no such adapter, or it names no base.
     """
+    from peft import PeftConfig  # takes a third of a second
+
     try:
         base = PeftConfig.from_pretrained(checkpoint_source(adapter)).base_model_name_or_path
     except FAILURES as error:

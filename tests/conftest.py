@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside others: one thread, also of what tests start
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -31,6 +33,12 @@ def _pillow_has_its_limits(monkeypatch):
     """Commands lift them for their process, which here is that of all tests."""
     for module, name, limit in _LIMITS:
         monkeypatch.setattr(module, name, limit)
+
+
+@pytest.fixture(autouse=True)
+def _the_same_numbers_on_every_cpu(monkeypatch):
+    """Predictions are in single precision, also where bf16 is faster."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
 
 
 def _tiny_backbone(stem: bool = False) -> ResNetConfig:

@@ -112,9 +112,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument(
         "--mixed_precision",
-        choices=["no", "bf16", "fp16"],
-        default="no",
-        help="what the network computes in: bf16 is faster on newer CPUs and GPUs (default: %(default)s)",
+        choices=["auto", "no", "bf16", "fp16"],
+        default="auto",
+        help="what the network computes in: bf16 is faster on newer CPUs and GPUs; auto: bf16 on CPUs that have it "
+        "(default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.set_defaults(run=run)
@@ -134,7 +135,7 @@ def _check(args: argparse.Namespace) -> None:
         raise CommandError("--output -: is for one photo alone; leave out --aux, --task, --temporal and --json.")
     if args.output == PIPE and process_place()[1] > 1:
         raise CommandError("--output -: is for one process.")
-    if args.output == PIPE and args.mixed_precision != "no":
+    if args.output == PIPE and args.mixed_precision not in ("auto", "no"):
         raise CommandError("--output -: one photo is computed in full precision; leave out --mixed_precision.")
     if (lines := _of_this_process(args.json)) and lines != PIPE:
         _check_lines(Path(lines))

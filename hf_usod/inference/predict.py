@@ -27,7 +27,7 @@ from .jobs import Job, check_untouched, plan_jobs
 from .maps import Maps
 from .rendering import TRANSPARENT, Rendering
 from .report import Record, Report, Tell
-from .speed import FEW, at_full_speed
+from .speed import AUTO, FEW, at_full_speed
 from .video import predict_clip
 
 OPENED = 1000  # results of an earlier run at most, which takes some tenths of a second
@@ -134,7 +134,7 @@ def predict(
     batch_size: int = 4,
     encoding: Encoding = Encoding(),  # noqa: B008
     overwrite: bool = False,
-    mixed_precision: str = "no",
+    mixed_precision: str = AUTO,
     shard: tuple[int, int] = (0, 1),
     progress: bool = True,
     tell: Tell = lambda record: None,

@@ -102,6 +102,16 @@ def test_bf16_is_close_and_other_precisions_are_refused(detect):
         pass
 
 
+@pytest.mark.parametrize("has, dtype", [("avx512_bf16", torch.bfloat16), ("amx_bf16", torch.bfloat16), ("avx2", None)])
+def test_a_cpu_that_multiplies_in_bf16_does(detect, monkeypatch, has, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {has: True, "fma3": True}, raising=False)
+    with torch.inference_mode(), at_full_speed(detect, "auto"):
+        assert detect.model(pixel_values=torch.randn(1, 3, 64, 96)).logits.dtype == (dtype or torch.float32)
+    detect.model = nn.Identity()  # of another runtime
+    with at_full_speed(detect, "auto"):
+        pass
+
+
 @pytest.mark.slow
 def test_processes_share_the_photos(tmp_path):
     """Two real processes do what one does, whatever the other has written by then."""
