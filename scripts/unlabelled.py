@@ -25,13 +25,13 @@ from hf_usod.constants import DEFAULT_MODEL
 from hf_usod.data import Sample
 from hf_usod.evaluation import EvaluationSample, folder_samples, score_image
 from hf_usod.evaluation.reading import read_ground_truth
-from hf_usod.evaluation.text_tables import markdown_table
 from hf_usod.evaluation.usod_saliency.reading import as_mask
 from hf_usod.files import write_aside, write_json, write_text
 from hf_usod.loading import load_pipeline
 from hf_usod.models.image_processing_usod import read_image
 from hf_usod.quality.measure import FolderQuality, choose, find_harm, judge_folder
 from hf_usod.quality.predicting import Predicted, predict_samples
+from hf_usod.text_tables import markdown_table
 
 SIDE, SCORED = 256, 160
 SCORES = ("f_adaptive", "e_adaptive", "mae")

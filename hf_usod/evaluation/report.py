@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import text_tables
 from ..files import write_json, write_text
-from . import text_tables
 from .published import PAPER, published_scores
 from .results import Entry, Evaluation, entries_of
 from .usod_saliency.saliency_metrics import CURVES, METRICS, NUM_THRESHOLDS

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluation import text_tables
+from .. import text_tables
 from ..evaluation.published import PAPER, published_scores
 from ..evaluation.report import format_score
 from ..evaluation.usod_saliency.saliency_metrics import METRICS

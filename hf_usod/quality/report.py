@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_json, write_text
+from ..text_tables import markdown_table
 from .measure import FolderQuality
 
 LEGEND = (
@@ -40,12 +41,11 @@ class Judged:
 
 def quality_table(judged: Sequence[Judged]) -> str:
     """A Markdown table, a line a model."""
-    names = list(judged[0].quality.figures())
-    rows = [["model", "images", *names], ["---", "---:", *("---:" for _ in names)]]
+    rows = []
     for one in judged:
         figures = (f"{value:.3f}" for value in one.quality.figures().values())
-        rows.append([one.label.replace("|", "\\|"), str(len(one.quality.images)), *figures])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        rows.append([one.label, str(len(one.quality.images)), *figures])
+    return markdown_table(["model", "images", *judged[0].quality.figures()], rows, 1)
 
 
 def quality_csv(judged: Sequence[Judged]) -> str:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from hf_usod.evaluation import METRICS
-from hf_usod.evaluation.text_tables import escape_latex, escape_markdown, latex_table, markdown_table
+from hf_usod.text_tables import escape_latex, escape_markdown, latex_table, markdown_table
 
 NASTY = r"a|b\c*d`e<f>&g%h$i#j_k{l}m~n^o" + '"p\nq'
 
