@@ -49,7 +49,7 @@ def lock_folder(folder: Path, wanted: bool = True) -> Iterator[None]:
             holder = os.read(handle, 200).decode(errors="replace").strip()
             raise RunError(
                 f"{folder}: another process is training there{f' ({holder})' if holder else ''}. Wait for it, or "
-                "choose another --output_dir."
+                "choose another folder."
             ) from None
         except OSError as error:
             if error.errno not in _WITHOUT_LOCKS:
