@@ -117,7 +117,7 @@ def measure(side: str, args: DetectorArguments, threads: int) -> Measurement:
         if side == "ours":
             keep_freed_memory()
             if args.adapt:
-                model = fold_frozen(model)
+                model = fold_frozen(model, args.mixed_precision or "no")
             model = model.to(memory_format=torch.channels_last)
         stage = DetectorStage(args, model, image_processor, samples, store)
         batch = default_collate([stage.dataset[number, bool(number % 2)] for number in range(len(samples))])
