@@ -28,7 +28,7 @@ from ..objectives import btm_loss, consistency_loss, pcl_sd_loss
 from ..objectives.texture import boundary_length
 from .arguments import CueExtractorArguments, CueObjectiveArguments, TransferArguments
 from .feature_cache import FeatureCache
-from .frozen import FrozenBackbone, frozen_precision
+from .frozen import FrozenBackbone
 from .loop import train_stage
 from .photos import join, list_run_samples, readable_samples
 from .run_folder import RunFolder
@@ -90,8 +90,7 @@ class CueExtractorStage(Stage):
 
     @staticmethod
     def _map(decoder: nn.Module, features: tuple[torch.Tensor, ...], size: torch.Size) -> torch.Tensor:
-        stride4, *levels = features  # of the first only the shape counts
-        return resize(decoder((stride4, *(level.float() for level in levels))).float(), size).sigmoid()
+        return resize(decoder(features).float(), size).sigmoid()
 
     def _features(self, images: torch.Tensor, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Those of a view of a batch."""
@@ -180,8 +179,7 @@ def train_cue_extractor(args: CueExtractorArguments | TransferArguments) -> Path
         if batch_norm == "train":  # of the whole batch
             network.backbone = synchronize_batch_norms(network.backbone)
         network.to(accelerator.device)
-        precision = frozen_precision(args.mixed_precision, accelerator)
-        features = FrozenBackbone(network.backbone, precision, batch_norm)
+        features = FrozenBackbone(network.backbone, accelerator.mixed_precision, batch_norm)
         cache = None
         if batch_norm == "eval" and (args.feature_cache or (args.feature_cache is None and features.on_cpu)):
             cache = FeatureCache(features, args, len(readable), run.root, args.feature_cache, accelerator)

@@ -15,8 +15,9 @@ from ..folding import PRECISIONS, fold_batch_norms
 
 
 def frozen_precision(asked: str | None, accelerator: Accelerator) -> str:
-    """What is not trained is computed in: what was asked for or, if nothing was, bf16 on a CPU that knows it, where it
-    takes half the time.
+    """What a detector's frozen backbones are computed in: what was asked for or, if nothing was, bf16 on a CPU that
+    knows it, a fifth less time a step; maps then differ by .002 on average. Those of a cue extractor, whose maps of
+    images unlike its own differ by up to .08, are not for it.
 
     Args:
         asked: `--mixed_precision`.
