@@ -124,7 +124,7 @@ def measure(side: str, args: DetectorArguments, threads: int) -> Measurement:
         step_of: Callable[..., torch.Tensor]
         if side == "ours":
             stage.start_epoch(model, EPOCH)
-            stage.refine = watch.timed("refiner", stage.refine)
+            vars(stage)["refine"] = watch.timed("refiner", stage.refine)
             step_of = lambda *given: stage.step(*given).loss  # noqa: E731
         else:
             plain = PlainStage(args, watch)
