@@ -1,4 +1,5 @@
-"""Batch norms as parts of the convolutions before them, as inference has them: the same numbers but for rounding."""
+"""Networks as inference has them, batch norms as parts of the convolutions before them: the same numbers but for
+rounding."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -9,6 +10,28 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # as Accelerate calls them
 Run = Callable[[nn.Module], Sequence[torch.Tensor]]  # a module, on an example
+
+
+class PointwiseConv(nn.Conv2d):
+    """A 1 x 1 convolution by oneDNN on a CPU, however many threads there are. PyTorch takes it for several only; one
+    multiplies matrices, which on processors with AVX-512 may take twice the time."""
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> "PointwiseConv":
+        """The same convolution, of the same weights."""
+        pointwise = cls.__new__(cls)
+        pointwise.__dict__ = conv.__dict__.copy()
+        return pointwise
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """`(B, C_in, H, W)` -> `(B, C_out, H', W')`."""
+        by_onednn = maps.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        if not by_onednn or maps.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            return super().forward(maps)
+        assert not isinstance(self.padding, str)  # see `fold_batch_norms`
+        return torch.mkldnn_convolution(
+            maps, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+        )
 
 
 def _normalized_convolutions(
@@ -55,7 +78,8 @@ def maps_of_an_example(model: nn.Module) -> tuple[torch.Tensor, ...]:
 
 @torch.no_grad()
 def fold_batch_norms(module: nn.Module, run: Run = _feature_maps, trained: bool = False) -> nn.Module:
-    """A copy in which every batch norm after a convolution has become part of it, as it is in evaluation mode.
+    """A copy in which every batch norm after a convolution has become part of it, as it is in evaluation mode, and
+    convolutions take the fastest way.
 
     Returns an unfolded copy if folding would change what `run` gives, as where a convolution's output is also used
     without its norm. The copy is in evaluation mode.
@@ -78,6 +102,9 @@ def fold_batch_norms(module: nn.Module, run: Run = _feature_maps, trained: bool 
         )
         # timm's batch norms carry the activation that follows them
         folded.set_submodule(names[norm], getattr(norm, "act", nn.Identity()))
+    for child, name in names.items():
+        if type(child) is nn.Conv2d and child.kernel_size == (1, 1) and not isinstance(child.padding, str):
+            folded.set_submodule(name, PointwiseConv.of(child))
     same = all(
         torch.allclose(actual, plain, rtol=1e-3, atol=1e-3 * plain.abs().max().item())
         for actual, plain in zip(run(folded), expected, strict=True)

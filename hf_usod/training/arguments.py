@@ -88,8 +88,8 @@ class SharedArguments(_Checked):
         "Seed of the initial weights, the order of the images and the views.", 0, at_least=0, at_most=_MAX_SEED
     )
     mixed_precision: str | None = _help(
-        "no, fp16 or bf16; if not given, what `accelerate launch` was told. "
-        "On a CPU, bf16 is fast with AVX512-BF16 or AMX.",
+        "no, fp16 or bf16; if not given, what `accelerate launch` was told, and bf16 for a detector's frozen "
+        "backbones on a CPU with AVX512-BF16 or AMX.",
         None,
         choices=["no", "fp16", "bf16"],
     )

@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from transformers import PreTrainedConfig, ResNetConfig
 from ..adapters import UsodAdapterConfig
 from ..conversion import load_pretrained_backbone
 from ..data import Sample, SampleViews, jitter_colors, second_scale, zoom, zoom_boxes
+from ..data.batches import open_lanes
 from ..folding import fold_batch_norms, maps_of_an_example
 from ..labels import LabelStore, PixelRefiner, read_label, rectify
 from ..loading import load
@@ -27,6 +30,7 @@ from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sd import UsodSdModel
 from ..objectives import bce_loss, consistency_loss, iou_loss
 from .arguments import DetectorArguments
+from .frozen import FrozenBackbone, FrozenStream, frozen_precision
 from .loop import train_stage
 from .photos import join, label_files, list_run_samples, readable_samples
 from .run_folder import RunFolder
@@ -151,7 +155,7 @@ class DetectorStage(Stage):
     ) -> torch.Tensor:
         """Stores what the labels of a batch become (eq. 8); flipped samples are flipped back. Returns the share of
         pixels that went from one side of 0.5 to the other."""
-        prior = self.refiner(images.float(), saliency) if self.args.spr == "both" else None
+        prior = self.refine(images.float(), saliency) if self.args.spr == "both" else None
         of_prior, of_posterior, of_previous = self.args.spr_weights
         rectified = rectify(saliency, label, prior, (of_prior, of_posterior, of_previous))
         change = ((rectified > 0.5) != (label > 0.5)).float().mean()
@@ -160,6 +164,17 @@ class DetectorStage(Stage):
         self.labels.write(indices, epoch, rectified)
         self.unshared += indices.tolist()
         return change
+
+    def refine(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """What the pixel refiner makes of maps; on a CPU an image in each thread, as its steps are too short for all
+        threads on each of them."""
+        if images.device.type != "cpu":
+            return self.refiner(images, saliency)
+        return torch.cat(list(self._lanes.map(self.refiner, images.split(1), saliency.split(1))))
+
+    @cached_property
+    def _lanes(self) -> Executor:
+        return open_lanes(torch.get_num_threads())
 
     def share(self, accelerator: Accelerator) -> None:
         share_labels(self.labels, self.unshared, accelerator)
@@ -272,9 +287,14 @@ def prepare_detector(args: DetectorArguments) -> tuple[UsodSdModel | PeftModel, 
     return model, set_input_size(image_processor, args.size)
 
 
-def fold_frozen(model: PeftModel) -> nn.Module:
-    """An adapted detector of the same maps without the batch norms of what is frozen: a fifth less time a step."""
-    return fold_batch_norms(model, maps_of_an_example, trained=True)
+def fold_frozen(model: PeftModel, mixed_precision: str = "no") -> nn.Module:
+    """An adapted detector of the same maps whose frozen part is at its cheapest: its batch norms folded away, and its
+    backbones computed in `mixed_precision`, as Accelerate calls it. It stays on its device."""
+    folded: Any = fold_batch_norms(model, maps_of_an_example, trained=True)
+    detector = folded.get_base_model()
+    for name in ("backbone", "aux_backbone"):
+        setattr(detector, name, FrozenStream(FrozenBackbone(getattr(detector, name), mixed_precision)))
+    return folded
 
 
 def open_labels(
@@ -316,10 +336,10 @@ def train_detector(args: DetectorArguments) -> Path:
         equalize_labels(labels, accelerator)
         start = args.adapt or args.start_from or args.backbone
         accelerator.print(f"{len(readable)} images; {start}; {accelerator.num_processes} x {accelerator.device}.")
+        model = model.to(accelerator.device)
         if args.adapt:
-            model = fold_frozen(model)
-        model = synchronize_batch_norms(model)
-        model = model.to(accelerator.device, memory_format=torch.channels_last)
+            model = fold_frozen(model, frozen_precision(args.mixed_precision, accelerator))
+        model = synchronize_batch_norms(model).to(memory_format=torch.channels_last)
         return DetectorStage(args, model, image_processor, readable, labels, accelerator.autocast)
 
     return train_stage(args, samples, build, find_unused_parameters=True)

@@ -30,7 +30,6 @@ from torch.utils.data import default_collate
 
 from hf_usod.data import Sample, list_images, second_scale
 from hf_usod.labels import LabelStore
-from hf_usod.models.pixel_refiner import PixelRefiner
 from hf_usod.training.arguments import DetectorArguments
 from hf_usod.training.detector import DetectorStage, fold_frozen, prepare_detector
 from hf_usod.training.processes import keep_freed_memory
@@ -117,7 +116,7 @@ def measure(side: str, args: DetectorArguments, threads: int) -> Measurement:
         if side == "ours":
             keep_freed_memory()
             if args.adapt:
-                model = fold_frozen(model)
+                model = fold_frozen(model, args.mixed_precision or "no")
             model = model.to(memory_format=torch.channels_last)
         stage = DetectorStage(args, model, image_processor, samples, store)
         batch = default_collate([stage.dataset[number, bool(number % 2)] for number in range(len(samples))])
@@ -125,7 +124,7 @@ def measure(side: str, args: DetectorArguments, threads: int) -> Measurement:
         step_of: Callable[..., torch.Tensor]
         if side == "ours":
             stage.start_epoch(model, EPOCH)
-            stage.refiner.forward = watch.timed("refiner", PixelRefiner.forward.__get__(stage.refiner))
+            vars(stage)["refine"] = watch.timed("refiner", stage.refine)
             step_of = lambda *given: stage.step(*given).loss  # noqa: E731
         else:
             plain = PlainStage(args, watch)

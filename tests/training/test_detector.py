@@ -411,17 +411,21 @@ def test_an_adapter_is_all_that_transfer_trains(arguments, uninterrupted):
     assert not (folder / "model.safetensors").exists()
 
 
-def test_folded_norms_train_the_same_adapter(arguments, uninterrupted, tmp_path, monkeypatch):
-    """The norms of the base, in evaluation mode, as parts of their convolutions: the same adapter but for rounding."""
+@pytest.mark.parametrize(("precision", "tolerance"), [("no", 1e-4), ("bf16", 2e-2)])
+def test_what_is_frozen_trains_the_same_adapter_at_its_cheapest(
+    arguments, uninterrupted, tmp_path, monkeypatch, precision, tolerance
+):
+    """The norms of the base, in evaluation mode, as parts of their convolutions, and its backbones in low precision:
+    the same adapter but for rounding."""
     norms = []
 
-    def fold(model):
-        folded = fold_frozen(model)
+    def fold(model, _):
+        folded = fold_frozen(model, precision)
         norms.append([sum(isinstance(m, nn.BatchNorm2d) for m in of.modules()) for of in (model, folded)])
         return folded
 
     runs = {}
-    for name, how in (("folded", fold), ("plain", lambda model: model)):
+    for name, how in (("folded", fold), ("plain", lambda model, _: model)):
         monkeypatch.setattr("hf_usod.training.detector.fold_frozen", how)
         args = replace(arguments, adapt=str(uninterrupted / "model"), output_dir=str(tmp_path / name))
         runs[name] = load_file(train_detector(args) / "adapter_model.safetensors")
@@ -429,7 +433,13 @@ def test_folded_norms_train_the_same_adapter(arguments, uninterrupted, tmp_path,
     assert before > 20 and after == 2 and not others  # those of the adapter itself
     assert runs["folded"].keys() == runs["plain"].keys()
     for key, expected in runs["plain"].items():
-        torch.testing.assert_close(runs["folded"][key], expected, rtol=1e-3, atol=1e-4, msg=key)
+        torch.testing.assert_close(runs["folded"][key], expected, rtol=10 * tolerance, atol=tolerance, msg=key)
+
+
+def test_labels_are_refined_image_by_image_to_the_same_bits(arguments):
+    stage = DetectorStage(arguments, nn.Identity(), UsodImageProcessor(), [], None)
+    images, saliency = torch.randn(3, 3, 40, 48), torch.rand(3, 1, 40, 48)
+    assert torch.equal(stage.refine(images, saliency), stage.refiner(images, saliency))
 
 
 def test_only_a_detector_is_adapted(arguments, tmp_path):
