@@ -83,6 +83,7 @@ BY_NAME: dict[tuple[str, str], list[str]] = {
     ("predict", "json"): ["", "empty", "note.txt/below"],
     ("label", "images"): ["", "nowhere", "empty", "*.nothing"],
     ("adapt", "images"): FOLDER,
+    ("adapt", "choose"): FREE,
     ("evaluate", "images"): FOLDER,
     ("evaluate", "unlabelled"): FOLDER,
     ("evaluate", "masks"): FOLDER,

@@ -8,7 +8,8 @@ from PIL import Image
 from ..constants import DEFAULT_MODEL
 from ..html import Comparison, Comparisons, Page, Table, histogram
 from ..quality.measure import FolderQuality
-from .adapt import AdaptArguments, Adapted
+from .adapt import Adapted
+from .arguments import AdaptArguments
 from .candidates import CUES, DEFAULT, map_file
 
 MOST_PICTURES = 40
