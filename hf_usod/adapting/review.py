@@ -43,9 +43,10 @@ class Review:
 
     def same_labels(self, other: "Review") -> bool:
         """Whether the same labels come of both."""
-        return self.labels == other.labels and self._changes() == other._changes()
+        return self.labels == other.labels and self.changes() == other.changes()
 
-    def _changes(self) -> dict[str, str]:
+    def changes(self) -> dict[str, str]:
+        """The decisions by which labels become others."""
         return {id: decision for id, decision in self.decisions.items() if decision != GOOD}
 
 
