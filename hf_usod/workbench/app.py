@@ -4,9 +4,15 @@ import atexit
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 HOST = "127.0.0.1"
+
+
+def is_private() -> bool:
+    """Whether an app that is begun here, by what the environment tells gradio, is for this machine alone."""
+    shared = os.environ.get("GRADIO_SHARE", "").lower() in ("1", "true")
+    host = os.environ.get("GRADIO_SERVER_NAME", HOST)
+    return "SPACE_ID" not in os.environ and not shared and host in (HOST, "localhost")
 
 
 def serve(port: int | None = None, browser: bool = True) -> None:
@@ -39,7 +45,6 @@ def serve(port: int | None = None, browser: bool = True) -> None:
         theme=THEME,
         head=f"<style>{CSS}</style>",
         allowed_paths=[],
-        blocked_paths=[str(Path.cwd())],
         ssr_mode=False,
         footer_links=[],
         prevent_thread_lock=True,

@@ -95,17 +95,17 @@ def training(session: Session | None) -> str:
     if session is None or not session.has_looked:
         return '<p class="wb-quiet">Look at a folder first.</p>'
     progress = session.progress
-    left = in_words(progress.seconds_left)
+    left = f"{in_words(progress.seconds_left)} left" if progress.steps else ""
     running = next((step for step in progress.steps if step.name == progress.running), None)
     if session.running:
         what = f"{_step_name(running)}{f', {progress.share:.0%}' if progress.share else ''}" if running else "Starting"
-        status = f"<b>{escape(what)}</b><span>{left} left</span>"
+        status = f"<b>{escape(what)}</b><span>{left}</span>"
     elif session.has_trained and not session.problem:
         status = "<b>Done.</b><span>Review labels, or use the result.</span>"
     elif progress.done[1:] or running:
-        status = f"<b>Stopped.</b><span>{left} left; it goes on where it was.</span>"
+        status = f"<b>Stopped.</b><span>{left}; it goes on where it was.</span>"
     else:
-        status = f"<b>Not begun.</b><span>This will take {left} here.</span>"
+        status = f"<b>Not begun.</b><span>{left}</span>"
     share = 1.0 if session.has_trained and not session.running else progress.total_share
     bar = f'<div class="wb-bar"><i style="width:{share:.1%}"></i></div>'
     return (
