@@ -185,7 +185,7 @@ class _Adaptation:
         """Does a step and keeps what it took; one that was done before is only looked up by its files."""
         state = self.folder.state
         before = state["seconds"].get(name, 0.0)
-        state["running"] = [name, round(time.time(), 1)]
+        state["running"] = name
         self.folder.save()
         if not before:
             self.tell(f"{name} ({read_progress(self.folder.root, state).told()}) …")

@@ -1,7 +1,6 @@
 """How far an adaptation is, and what is left of it: planned before it begins, kept in its folder, read by whoever
 looks."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from .candidates import CUES
 FLOW = "flow"
 # Seconds that one of each takes on a slow processor: a frame, an image, a label, a step. What was measured in the
 # folder corrects them, so that it is their relations that matter.
-TYPICAL = {FLOW: 0.3, "maps": 0.2, "labels": 0.3, CUES: 1.7, "training": 1.3}
+TYPICAL = {FLOW: 0.3, "maps": 0.2, "labels": 0.6, CUES: 1.2, "training": 2.4}
 _PLACES = {"maps": "maps", "labels": "labels", "training": "runs"}
 
 
@@ -79,14 +78,14 @@ class Progress:
         seconds: what steps have taken, by name; of those that are done.
         running: the name of the one that is being done, or was when all was stopped.
         share: of it that is done, in [0, 1].
-        begun: when it began, in seconds since 1970.
+        rest: seconds that it will still take, where it says so itself.
     """
 
     steps: Sequence[Step]
     seconds: Mapping[str, float]
     running: str | None = None
     share: float = 0.0
-    begun: float = 0.0
+    rest: float | None = None
 
     @property
     def done(self) -> list[Step]:
@@ -106,9 +105,9 @@ class Progress:
     @property
     def seconds_left(self) -> float:
         """Of all together."""
-        return self.pace * sum(
-            step.typical * (1 - self.share if step.name == self.running else 1) for step in self.left
-        )
+        later = self.pace * sum(step.typical for step in self.left if step.name != self.running)
+        running = next((step.typical for step in self.steps if step.name == self.running), 0.0)
+        return later + (self.pace * running * (1 - self.share) if self.rest is None else self.rest)
 
     @property
     def total_share(self) -> float:
@@ -137,18 +136,14 @@ def in_words(seconds: float) -> str:
 def read_progress(root: Path, state: Mapping[str, Any]) -> Progress:
     """Where the adaptation in a folder stands, by its state and by the files that the running step has made."""
     steps = [Step(name, amount) for name, amount in state.get("plan", [])]
-    name, begun = state.get("running") or (None, 0.0)
-    running = next((step for step in steps if step.name == name), None)
-    return Progress(
-        steps, state["seconds"], name, _share(running, root) if running else 0.0, begun if running else time.time()
-    )
-
-
-def _share(step: Step, root: Path) -> float:
-    folder = step.folder(root)
-    if step.is_training:
+    running = next((step for step in steps if step.name == state.get("running")), None)
+    if running is None:
+        return Progress(steps, state["seconds"])
+    folder, rest = running.folder(root), None
+    if running.is_training:
         records = read_history(folder)
         done = records[-1]["step"] if records else 0
+        rest = 60 * records[-1]["minutes_left"] if records and "minutes_left" in records[-1] else None
     else:
         done = sum(1 for path in folder.rglob("*") if path.suffix in (".png", ".jpg") and path.name[0] != ".")
-    return min(1.0, done / max(1, step.amount))
+    return Progress(steps, state["seconds"], running.name, min(1.0, done / max(1, running.amount)), rest)

@@ -19,6 +19,7 @@ leave this machine."""
 _REVIEW = """Labels made by a model teach the adapter. Here they are, **the most doubtful first**; the object is in
 color. Say what is wrong: **good** keeps a label, **drop** leaves it out, **swap** exchanges object and ground; what you
 do not judge is kept. Keys: arrows, **g**, **d**, **s**; the same again takes it back."""
+_FOLDERS = '<p class="wb-quiet"></p><div class="wb-folders"></div>'
 Offer = Callable[[str, str], None]
 
 
@@ -60,9 +61,10 @@ class _Page:
             label="Folder of images", placeholder="/home/me/my-images", elem_id="folder", submit_btn=False
         )
         self.browser = gr.HTML(
-            '<p class="wb-quiet"></p><div class="wb-folders"></div>',
+            _FOLDERS,
             js_on_load=choosing.SCRIPT,
             server_functions=[choosing.list_folders],
+            apply_default_css=False,
         )
         with gr.Accordion("Where the result is kept", open=False):
             self.output = gr.Textbox(
@@ -75,7 +77,7 @@ class _Page:
 
     def _look_step(self) -> None:
         self.train = gr.Button("Start training", variant="primary", interactive=False, elem_id="train")
-        self.looked = gr.HTML(words.look(None), elem_id="looked")
+        self.looked = gr.HTML(words.look(None), elem_id="looked", apply_default_css=False)
 
     def _train_step(self) -> None:
         with gr.Row(elem_classes="wb-buttons"):
@@ -83,26 +85,28 @@ class _Page:
             self.halt = gr.Button("Stop", variant="stop", elem_id="halt", visible=False)
             self.to_review = gr.Button("Review labels", elem_id="to_review", visible=False)
             self.to_use = gr.Button("Use the result", variant="primary", elem_id="to_use", visible=False)
-        self.trained = gr.HTML(words.training(None), elem_id="trained")
+        self.trained = gr.HTML(words.training(None), elem_id="trained", apply_default_css=False)
         with gr.Accordion("What the command says", open=False):
             self.log = gr.Code(language=None, show_label=False, interactive=False, wrap_lines=True, elem_id="log")
 
     def _review_step(self) -> None:
         gr.Markdown(_REVIEW, elem_classes="wb-intro")
-        self.source = gr.Dropdown([], label="Labels by", visible=False, elem_id="source", interactive=True)
+        with gr.Row(elem_id="judge"):
+            self.source = gr.Dropdown([], label="Labels by", visible=False, elem_id="source", interactive=True)
+            self.train_on = gr.Button("Train on with these", variant="primary", visible=False, elem_id="train_on")
         self.wall = gr.HTML(
             '<p class="wb-quiet">There are no labels yet. Train first.</p>',
             js_on_load=WALL_SCRIPT,
             server_functions=[decide],
             elem_id="wall",
+            apply_default_css=False,
         )
         with gr.Row(elem_id="pages"):
             self.earlier = gr.Button("Back", visible=False)
             self.later = gr.Button("Next", visible=False, elem_id="later")
-        self.train_on = gr.Button("Train on with these", variant="primary", visible=False, elem_id="train_on")
 
     def _use_step(self) -> None:
-        self.verdict = gr.HTML(words.verdict(None), elem_id="verdict")
+        self.verdict = gr.HTML(words.verdict(None), elem_id="verdict", apply_default_css=False)
         with gr.Column(visible=False) as self.useful:
             with gr.Row():
                 self.download = gr.DownloadButton("Download the adapter", variant="primary", elem_id="download")

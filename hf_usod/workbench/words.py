@@ -28,16 +28,14 @@ def candidate_name(name: str) -> str:
         number = name.removeprefix(REVIEWED).lstrip("-")
         return f"Trained on your review{f' {number}' if number else ''}"
     if name.startswith("trained-by-"):
-        source = name.removeprefix("trained-by-")
-        made = {CUES: "the cue extractor", DEFAULT: "the default model", "the-best": "the best of these"}
-        return f"Trained on labels by {made.get(source, source)}"
-    return f"{name}, which comes with the package"
+        return f"Trained on labels by {label_name(name)}"
+    return f"{name}, as it comes"
 
 
 def label_name(source: str) -> str:
     """Whose labels they are, as people say it."""
     maker = source.removeprefix("trained-by-")
-    return candidate_name(maker) if maker in (CUES, DEFAULT) else maker
+    return {CUES: "the cue extractor", DEFAULT: "the default model", "the-best": "the best of these"}.get(maker, maker)
 
 
 def reviewed_source(session: Session) -> str | None:
@@ -51,7 +49,7 @@ def _step_name(step: Step) -> str:
     if step.kind == "maps":
         return f"Compare: {candidate_name(of)}"
     if step.kind == "labels":
-        return "Make labels" if not of.startswith(REVIEWED) else "Take your review"
+        return f"Labels by {label_name(of)}" if not of.startswith(REVIEWED) else "Take your review"
     if step.kind == "training":
         return candidate_name(of)
     return {CUES: "Learn what stands out in your images", "flow": "Follow what moves"}.get(step.name, step.name)

@@ -33,16 +33,18 @@ def test_time_left_follows_what_was_measured():
 
 
 def test_what_runs_is_read_from_its_files(tmp_path):
-    state = {"plan": STEPS, "seconds": {"maps default": 2.0}, "running": ["cues", 5.0]}
+    state = {"plan": STEPS, "seconds": {"maps default": 2.0}, "running": "cues"}
     assert read_progress(tmp_path, state).share == 0
     (tmp_path / "cues").mkdir()
-    (tmp_path / "cues" / "history.jsonl").write_text(json.dumps({"step": 30}) + '\n{"step": 4')
-    assert read_progress(tmp_path, state).share == pytest.approx(0.3)
+    (tmp_path / "cues" / "history.jsonl").write_text(json.dumps({"step": 30, "minutes_left": 2}) + '\n{"step": 4')
+    progress = read_progress(tmp_path, state)
+    assert progress.share == pytest.approx(0.3)
+    assert progress.seconds_left == pytest.approx(120 + progress.pace * TYPICAL["maps"] * 10)
     for number in range(4):
         path = tmp_path / "maps" / "cues" / "a" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert read_progress(tmp_path, state | {"running": ["maps cues", 5.0]}).share == pytest.approx(0.4)
+    assert read_progress(tmp_path, state | {"running": "maps cues"}).share == pytest.approx(0.4)
     assert read_progress(tmp_path, {"seconds": {}}).steps == []  # of an older version
 
 

@@ -67,7 +67,7 @@ def run(photos) -> Path:
                 ["maps default", 7], ["cues", 2], ["maps cues", 7],
                 ["labels trained-by-default", 17], ["training trained-by-default", 2], ["maps trained-by-default", 7],
             ],
-            "running": ["training trained-by-default", 0.0],
+            "running": "training trained-by-default",
             "images": {"used": 24, "lines": ["24 images, 24 used."]},
             "quality": {"default": quality, "trained-by-default": quality | {"quality": 0.6}},
             "candidates": {"default": about, "trained-by-default": about},
