@@ -43,8 +43,8 @@ def _session(run: str) -> Session:
 
 
 def path_of(event: gr.EventData) -> str:
-    """The folder that was clicked."""
-    return str(event.path)
+    """The folder that was clicked. (What gradio is told as a `path`, it takes for a file of its own.)"""
+    return str(event.folder)
 
 
 def open_last() -> tuple[str, Any, str]:

@@ -21,6 +21,6 @@ element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-path]");
   if (!button) return;
   show(button.dataset.path);
-  trigger("select", { path: button.dataset.path });
+  trigger("select", { folder: button.dataset.path });
 });
 show("");

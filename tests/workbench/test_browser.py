@@ -24,7 +24,7 @@ pytestmark = [
 ]
 PROGRAM = Path(__file__).parent / "quick.py"
 FOLDER_IS = "path => document.querySelector('#folder textarea, #folder input').value === path"
-PATIENCE = 60  # seconds, for a busy machine
+PATIENCE = 300  # seconds, for a busy machine
 
 
 @pytest.fixture
