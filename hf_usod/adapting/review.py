@@ -31,15 +31,25 @@ class Review:
         labels: the name of the source.
         decisions: `good`, `drop` (it is left out) or `swap` (object and ground change places), by the images' ids.
         train_on: whether an adapter is to be trained on what is left of the labels.
+        others: decisions on the labels of other sources, which are kept for when they are looked at again.
     """
 
     labels: str
     decisions: Mapping[str, str] = field(default_factory=dict)
     train_on: bool = True
+    others: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def entry(self) -> dict[str, Any]:
         """As in a file."""
-        return {"labels": self.labels, "train_on": self.train_on, "decisions": dict(self.decisions)}
+        others = {"others": {name: dict(decisions) for name, decisions in self.others.items()}} if self.others else {}
+        return {"labels": self.labels, "train_on": self.train_on, "decisions": dict(self.decisions), **others}
+
+    def of(self, labels: str) -> "Review":
+        """The review of another source, which has what was said of it before."""
+        if labels == self.labels:
+            return self
+        others = {**self.others, self.labels: self.decisions}
+        return Review(labels, others.pop(labels, {}), False, others)
 
     def same_labels(self, other: "Review") -> bool:
         """Whether the same labels come of both."""
@@ -56,7 +66,8 @@ def parse_review(entry: Any, file: Path) -> Review:
         RunError: naming the file, if that is no review.
     """
     try:
-        review = Review(str(entry["labels"]), dict(entry["decisions"]), bool(entry.get("train_on", True)))
+        others = {str(name): dict(decisions) for name, decisions in entry.get("others", {}).items()}
+        review = Review(str(entry["labels"]), dict(entry["decisions"]), bool(entry.get("train_on", True)), others)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{file}: is no review, which has labels and decisions. Remove it to go on without.") from error
     if unknown := [id for id, decision in review.decisions.items() if decision not in DECISIONS]:

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ..adapting.arguments import MEASURE
-from ..adapting.review import Review, write_review
+from ..adapting.review import write_review
 from ..errors import UsodError
 from . import process, using
 from .choosing import places
@@ -18,6 +18,7 @@ from .recent import recent_runs, remember
 from .session import FOLDER, TRAIN, Session
 from .wall import pages, wall
 
+NO_LABELS = '<p class="wb-quiet">There are no labels yet. Train first.</p>'
 TO_WALL = """(...given) => { document.querySelector("#wall").scrollIntoView({ behavior: "smooth" }); return given; }"""
 
 
@@ -108,7 +109,7 @@ def show_wall(run: str, source: str | None, page: int = 0) -> tuple[Any, int, An
     """A page of labels, and which further ones there are."""
     session = Session.open(run)
     if session is None or source not in session.sources:
-        return gr.skip(), 0, gr.skip(), gr.skip()
+        return NO_LABELS, 0, gr.Button(visible=False), gr.Button(visible=False)
     count = pages(session, source)
     page = max(0, min(page, count - 1))
     later = gr.Button(f"Next (page {page + 2} of {count})", visible=page + 1 < count)
@@ -124,9 +125,7 @@ def turn(by: int, run: str, source: str, page: int) -> tuple[Any, int, Any, Any]
 def train_on(run: str, source: str) -> Any:
     """Trains a further adapter on what the review leaves."""
     session = _session(run)
-    review = session.review
-    if review is None or review.labels != source:
-        review = Review(source)
+    review = session.review_of(source)
     if not review.changes():
         raise gr.Error("Drop or swap at least one label first: with these labels an adapter is trained already.")
     if not session.running:

@@ -1,5 +1,6 @@
 """The page: five steps, of which each shows what the folder of the adaptation holds."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from functools import partial
@@ -95,7 +96,7 @@ class _Page:
             self.source = gr.Dropdown([], label="Labels by", visible=False, elem_id="source", interactive=True)
             self.train_on = gr.Button("Train on with these", variant="primary", visible=False, elem_id="train_on")
         self.wall = gr.HTML(
-            '<p class="wb-quiet">There are no labels yet. Train first.</p>',
+            actions.NO_LABELS,
             js_on_load=WALL_SCRIPT,
             server_functions=[decide],
             elem_id="wall",
@@ -158,14 +159,11 @@ class _Page:
         ]  # fmt: skip
         refresh: dict[str, Any] = {"fn": self.refresh, "inputs": [self.run, self.seen], "outputs": [self.seen, *shown]}
 
-        def then(event: Any, *more: tuple[Callable, list, list]) -> Any:
+        def then(event: Any) -> None:
             """What an event changes is seen at once."""
-            for fn, inputs, outputs in more:
-                event = event.success(fn, inputs, outputs, **quiet)
-            return event.then(**refresh, **quiet)
+            event.then(**refresh, **quiet)
 
-        opened = gr.on(None, actions.open_last, None, [self.run, self.steps, self.typed], **quiet)
-        then(opened)
+        then(gr.on(None, actions.open_last, None, [self.run, self.steps, self.typed], **quiet))
         gr.Timer(SECONDS).tick(**refresh, **quiet)
         self.browser.select(actions.path_of, None, self.typed, **quiet)
         then(
@@ -184,14 +182,15 @@ class _Page:
         for button, step in ((self.to_review, REVIEW), (self.again, REVIEW), (self.to_use, USE)):
             button.click(partial(gr.Tabs, selected=step), None, self.steps, **quiet)
         walled = [self.wall, self.page, self.earlier, self.later]
-        for source_event in (self.source.change, self.source.input):
-            source_event(actions.show_wall, [self.run, self.source], walled, **quiet)
+        gr.on([self.run.change, self.source.change], actions.show_wall, [self.run, self.source], walled, **quiet)
         turn: dict[str, Any] = {"inputs": [self.run, self.source, self.page], "outputs": walled}
         self.earlier.click(partial(actions.turn, -1), **turn, **quiet)
         self.later.click(partial(actions.turn, 1), **turn, js=actions.TO_WALL, **quiet)
         then(self.train_on.click(actions.train_on, [self.run, self.source], self.steps, **quiet))
-        self.candidate.change(actions.choose_images, [self.run, self.candidate], self.image, **quiet)
-        self.image.change(actions.compare, [self.run, self.candidate, self.image], self.slider, **quiet)
+        pair: dict[str, Any] = {"inputs": [self.run, self.candidate, self.image], "outputs": self.slider}
+        chosen = [self.run.change, self.candidate.change]
+        listed = gr.on(chosen, actions.choose_images, [self.run, self.candidate], self.image, **quiet)
+        gr.on([listed.then, self.image.input], actions.compare, **pair, **quiet)
         then(self.use_this.click(actions.use_this, [self.run, self.candidate], self.steps, **quiet))
         self.photo.change(actions.try_photo, [self.run, self.photo], self.cutout, api_visibility="private")
         self.publish.click(
@@ -205,9 +204,13 @@ class _Page:
         updates = what_is_shown(session)
         if self.offer and session and not session.running and (adapter := session.adapter(session.chosen)):
             self.offer(session.images.name, adapter)
-        told = {str(place): json.dumps(update) for place, update in enumerate(updates)}
+        told = {str(place): _digest(update) for place, update in enumerate(updates)}
         news = [
-            gr.skip() if seen.get(place) == text else gr.update(**update)
-            for (place, text), update in zip(told.items(), updates, strict=True)
+            gr.skip() if seen.get(place) == digest else gr.update(**update)
+            for (place, digest), update in zip(told.items(), updates, strict=True)
         ]
         return [told, *news]
+
+
+def _digest(update: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(update).encode()).hexdigest()

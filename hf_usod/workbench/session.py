@@ -136,6 +136,10 @@ class Session:
         except RunError:  # which the command will tell
             return None
 
+    def review_of(self, source: str) -> Review:
+        """What was said of the labels of a source so far."""
+        return self.review.of(source) if self.review else Review(source, train_on=False)
+
     @property
     def previews(self) -> list[Path]:
         """The newest pictures of each training, the newest training first."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..adapting.review import DECISIONS, Review, write_review
+from ..adapting.review import DECISIONS, write_review
 from .pictures import mask_uri, photo_uri
 from .session import Session
 from .words import escape, review_counts
@@ -22,8 +22,7 @@ def pages(session: Session, source: str) -> int:
 
 def wall(session: Session, source: str, page: int) -> str:
     """The labels of a page, from 0."""
-    review = session.review
-    decisions = review.decisions if review and review.labels == source else {}
+    decisions = session.review_of(source).decisions
     images = session.training
     ids = session.doubtful(source)[page * PAGE : (page + 1) * PAGE]
     cards = "".join(
@@ -65,13 +64,12 @@ def decide(said: dict[str, Any]) -> str:
         source, id, decision = said.get("labels"), said.get("id"), said.get("decision")
         if session is None or source not in session.sources or id not in session.training:
             return "This label is not there any more. Reload the page."
-        before = session.review
-        decisions = dict(before.decisions) if before and before.labels == source else {}
-        decisions.pop(id, None)
+        before = session.review_of(source)
+        decisions = {other: said for other, said in before.decisions.items() if other != id}
         if decision in DECISIONS:
             decisions[id] = decision
         try:
-            write_review(session.root, Review(source, decisions, train_on=False))
+            write_review(session.root, replace(before, decisions=decisions, train_on=False))
         except OSError as error:
             return f"It cannot be kept: {error.strerror}."
         return review_counts(replace(session), source)

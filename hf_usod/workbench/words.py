@@ -158,8 +158,7 @@ def log(session: Session | None) -> str:
 
 def review_counts(session: Session, source: str) -> str:
     """How far a review is."""
-    review = session.review
-    decisions = review.decisions if review and review.labels == source else {}
+    decisions = session.review_of(source).decisions
     counts = {kind: sum(decision == kind for decision in decisions.values()) for kind in (GOOD, DROP, SWAP)}
     open_ = len(session.training) - len(decisions)
     return f"{counts[GOOD]} good, {counts[DROP]} dropped, {counts[SWAP]} swapped, {open_} kept as they are"

@@ -46,6 +46,11 @@ def test_what_is_said_of_a_training(run):
 
 
 def test_a_review_by_clicks(run):
+    change(
+        run,
+        sources=["trained-by-default", "trained-by-cues"],
+        seconds={f"labels trained-by-{x}": 1 for x in ("default", "cues")},
+    )
     session = Session.open(run)
     order = session.doubtful("trained-by-default")
     assert len(order) == 17 and set(order[:2]) == {"a & b <22>", "a & b <23>"}  # all object
@@ -57,6 +62,10 @@ def test_a_review_by_clicks(run):
     assert read_review(run) == Review("trained-by-default", {order[0]: "drop", order[1]: "swap"}, train_on=False)
     assert 'data-decision="drop"' in wall(Session.open(run), "trained-by-default", 0)
     assert decide(said | {"decision": ""}).startswith("0 good, 0 dropped")
+    other = decide(said | {"labels": "trained-by-cues", "id": order[2], "decision": "good"})
+    assert other == "1 good, 0 dropped, 0 swapped, 16 kept as they are"
+    assert read_review(run).labels == "trained-by-cues"
+    assert decide(said | {"id": order[3]}).startswith("0 good, 1 dropped, 1 swapped")  # what was said before is kept
     for wrong in ({"root": "/"}, {"labels": "../x"}, {"id": "../../etc/passwd"}, {"root": None}):
         assert "not there any more" in decide(said | wrong)
 
