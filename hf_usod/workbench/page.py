@@ -190,7 +190,8 @@ class _Page:
         pair: dict[str, Any] = {"inputs": [self.run, self.candidate, self.image], "outputs": self.slider}
         chosen = [self.run.change, self.candidate.change]
         listed = gr.on(chosen, actions.choose_images, [self.run, self.candidate], self.image, **quiet)
-        gr.on([listed.then, self.image.input], actions.compare, **pair, **quiet)
+        for event in (listed.then, self.image.input):
+            event(actions.compare, **pair, **quiet)
         then(self.use_this.click(actions.use_this, [self.run, self.candidate], self.steps, **quiet))
         self.photo.change(actions.try_photo, [self.run, self.photo], self.cutout, api_visibility="private")
         self.publish.click(

@@ -87,6 +87,12 @@ def is_open(page, tab):
     )
 
 
+def open_tab(page, tab):
+    """Once the page is where one was."""
+    page.wait_for_function("() => document.querySelector('[role=tab][aria-selected=true]')?.innerText !== '1 Folder'")
+    page.get_by_role("tab", name=tab).click()
+
+
 def test_from_a_folder_to_an_adapter(serve, visit, photos, tmp_path):
     url, server = serve()
     page = visit(url)
@@ -119,6 +125,7 @@ def test_from_a_folder_to_an_adapter(serve, visit, photos, tmp_path):
     server.wait()
     url, server = serve()
     page = visit(url)
+    open_tab(page, "3 Train")
     page.wait_for_selector("#to_use")
     assert (run / ".workbench").read_text() == held  # the same process, to its end
     assert (run / "report.html").is_file() and (run / "workbench.log").is_file()
@@ -133,7 +140,7 @@ def test_from_a_folder_to_an_adapter(serve, visit, photos, tmp_path):
     page.keyboard.press("g")
     page.get_by_text("1 good, 1 dropped, 1 swapped").wait_for()
     page.reload()
-    page.get_by_role("tab", name="4 Review").click()
+    open_tab(page, "4 Review")
     page.get_by_text("1 good, 1 dropped, 1 swapped").wait_for()
     decisions = [card.get_attribute("data-decision") for card in page.locator("#wall .wb-card").all()]
     assert decisions[:4] == ["drop", "swap", "good", ""]

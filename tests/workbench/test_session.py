@@ -1,12 +1,15 @@
 """What the page shows is what the folder holds."""
 
 import json
+import sys
 
 import pytest
 
-from hf_usod.adapting.review import Review, read_review, write_review
+from hf_usod.adapting.review import Review, read_review
+from hf_usod.cli import main
 from hf_usod.errors import DataError, RunError
 from hf_usod.workbench import process, using, words
+from hf_usod.workbench.app import is_private
 from hf_usod.workbench.choosing import list_folders, places
 from hf_usod.workbench.recent import default_run, recent_runs, remember
 from hf_usod.workbench.session import LOOK, TRAIN, USE, Session
@@ -150,6 +153,26 @@ def test_folders_that_hold_something_else_are_refused(photos, tmp_path, slow_com
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["letter.txt"] and not (photos / "out").exists()
 
 
-def test_what_is_left_of_a_review_is_asked_for_by_name(run):
-    write_review(run, Review("trained-by-default", {"a & b <10>": "drop"}))
-    assert words.review_counts(Session.open(run), "another").startswith("0 good, 0 dropped")
+@pytest.mark.parametrize(
+    "variable, value, private",
+    [
+        ("SPACE_ID", "me/space", False),
+        ("GRADIO_SERVER_NAME", "0.0.0.0", False),
+        ("GRADIO_SERVER_NAME", "127.0.0.1", True),
+        ("GRADIO_SHARE", "True", False),
+    ],
+)
+def test_it_is_for_this_machine_alone(monkeypatch, variable, value, private):
+    for name in ("SPACE_ID", "GRADIO_SERVER_NAME", "GRADIO_SHARE"):
+        monkeypatch.delenv(name, raising=False)
+    assert is_private()
+    monkeypatch.setenv(variable, value)
+    assert is_private() == private
+
+
+def test_the_command_says_what_is_missing(monkeypatch, capsys, photos):
+    assert main(["workbench", "--output", "out"]) == 1
+    assert "--output has no meaning without FOLDER" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["workbench", str(photos)]) == 1
+    assert 'pip install "hf_usod[demo]"' in capsys.readouterr().err
