@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..errors import DataError
 from ..models.image_processing_usod import read_image
 
 THUMBNAIL = 200  # pixels a side
@@ -14,13 +15,19 @@ PREVIEW = 1400
 
 
 def photo_uri(path: Path, side: int = THUMBNAIL) -> str:
-    """Of an image, at most so many pixels a side."""
-    return _photo(path, path.stat().st_mtime_ns, side)
+    """Of an image, at most so many pixels a side; nothing of one that is not there any more."""
+    try:
+        return _photo(path, path.stat().st_mtime_ns, side)
+    except (DataError, OSError, ValueError):
+        return ""
 
 
 def mask_uri(path: Path, side: int = THUMBNAIL) -> str:
-    """Of a map or label, as the opacity of a picture."""
-    return _mask(path, path.stat().st_mtime_ns, side)
+    """Of a map or label, as the opacity of a picture; nothing of one that is not there any more."""
+    try:
+        return _mask(path, path.stat().st_mtime_ns, side)
+    except (OSError, ValueError):
+        return ""
 
 
 @lru_cache(maxsize=1024)

@@ -70,11 +70,16 @@ class Session:
         return "chosen" in self.state
 
     @property
+    def is_done(self) -> bool:
+        """Whether all that was asked for is done; not where it stopped, or failed, on the way."""
+        return self.has_trained and not self.running and not self.state.get("running") and not self.problem
+
+    @property
     def step(self) -> int:
         """The one that is to be shown first."""
         if not self.has_looked:
             return LOOK
-        if self.has_trained and not self.running:
+        if self.is_done:
             return USE
         begun = self.running or self.state["seconds"].keys() - {f"maps {DEFAULT}", FLOW}
         return TRAIN if begun else LOOK

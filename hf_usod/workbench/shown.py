@@ -32,7 +32,7 @@ def what_is_shown(session: Session | None) -> list[Update]:
             *[_HIDDEN] * 4,
             recent,
         ]
-    idle, begun = not session.running, session.step != LOOK and not session.has_trained
+    idle, begun = not session.running, session.step != LOOK
     sources = session.sources
     names = [name for name in session.detectors if name != DEFAULT]
     label = "Go on" if begun else "Start training"
@@ -40,9 +40,9 @@ def what_is_shown(session: Session | None) -> list[Update]:
     source = reviewed if reviewed in sources else next(iter(sources), None)
     return [
         {"value": words.look(session)},
-        {"value": label, "interactive": idle and session.has_looked, "visible": not session.has_trained},
+        {"value": label, "interactive": idle and session.has_looked, "visible": not session.is_done},
         {"value": words.training(session)},
-        {"value": label, "visible": idle and not session.has_trained},
+        {"value": label, "visible": idle and session.has_looked and not session.is_done},
         {"visible": session.running},
         {"visible": idle and bool(sources)},
         {"visible": idle and session.has_trained},

@@ -7,6 +7,7 @@ from ..adapting.candidates import CUES, DEFAULT
 from ..adapting.page import usage_lines
 from ..adapting.progress import Step, in_words
 from ..adapting.review import DROP, GOOD, REVIEWED, SWAP
+from ..errors import counted
 from .pictures import PREVIEW, mask_uri, photo_uri
 from .process import read_log
 from .session import Session
@@ -98,13 +99,13 @@ def training(session: Session | None) -> str:
     if session.running:
         what = f"{_step_name(running)}{f', {progress.share:.0%}' if progress.share else ''}" if running else "Starting"
         status = f"<b>{escape(what)}</b><span>{left}</span>"
-    elif session.has_trained and not session.problem:
+    elif session.is_done:
         status = "<b>Done.</b><span>Review labels, or use the result.</span>"
     elif progress.done[1:] or running:
         status = f"<b>Stopped.</b><span>{left}; it goes on where it was.</span>"
     else:
         status = f"<b>Not begun.</b><span>{left}</span>"
-    share = 1.0 if session.has_trained and not session.running else progress.total_share
+    share = 1.0 if session.is_done else progress.total_share
     bar = f'<div class="wb-bar"><i style="width:{share:.1%}"></i></div>'
     return (
         f'{problem(session)}<div class="wb-status">{status}</div>{bar}'
@@ -148,7 +149,7 @@ def _previews(session: Session) -> str:
     epoch = int(found[0].stem.rpartition("_")[2])
     return (
         f'<h4>Preview</h4><img class="wb-preview" src="{photo_uri(found[0], PREVIEW)}" alt="">'
-        f'<p class="wb-quiet">After {epoch} rounds through the images: {rows}.</p>'
+        f'<p class="wb-quiet">After {counted(epoch, "round")} through the images: {rows}.</p>'
     )
 
 

@@ -23,8 +23,10 @@ def change(run, **more):
 
 def test_the_step_that_is_shown_first(run):
     assert Session.open(run).step == TRAIN
-    change(run, chosen="default", running=None)
-    assert Session.open(run).step == USE
+    change(run, chosen="default")  # stopped on the way to another candidate
+    assert Session.open(run).step == TRAIN and not Session.open(run).is_done
+    change(run, running=None)
+    assert Session.open(run).step == USE and Session.open(run).is_done
     change(run, quality={})
     assert Session.open(run).step == LOOK
     for text in ("[]", "no JSON", "{}"):
@@ -96,6 +98,12 @@ def test_what_was_open_last_is_remembered(run, tmp_path):
     assert recent_runs() == [run.resolve()]  # the other is no adaptation
     (tmp_path / "cache" / "hf_usod" / "workbench.json").write_text("{")
     assert recent_runs() == []
+
+
+def test_images_that_are_gone_are_no_error(run, photos):
+    for path in photos.iterdir():
+        path.unlink()
+    assert words.look(Session.open(run)).count("wb-card") == 7
 
 
 def test_what_is_compared_and_packed(run, tmp_path):
