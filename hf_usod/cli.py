@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .commands import adapt, convert, evaluate, export, figure, label, predict, publish, report, table, train
+from .commands import adapt, convert, evaluate, export, figure, label, predict, publish, report, table, train, workbench
 from .constants import VERSION
 from .errors import Stopped, UsodError
 
-COMMANDS = (predict, adapt, label, train, report, evaluate, convert, export, publish, table, figure)
+COMMANDS = (predict, adapt, workbench, label, train, report, evaluate, convert, export, publish, table, figure)
 EPILOG = """exit status:
   0 done, 1 something failed (it says what), 2 wrong arguments, 130 stopped by Ctrl-C; 143 a training that was
   stopped by SIGTERM and has saved where it stands (--resume)

@@ -22,6 +22,7 @@ import training_tab
 import video_tab
 from engine import Engine
 from files import MAX_FILE_MB, explained
+from hf_usod.workbench.theme import CSS, THEME
 from jobs import Jobs
 
 HERE = Path(__file__).parent
@@ -38,27 +39,6 @@ _FOOTER = f"""
 Photos and results are removed after {KEEP_SECONDS // 60} minutes. *hf_usod*, after "Unified Unsupervised Salient Object
 Detection via Knowledge Transfer" (IJCAI 2024).
 """
-
-THEME = gr.themes.Soft(
-    primary_hue="rose",
-    secondary_hue="rose",
-    neutral_hue="slate",
-    radius_size="lg",
-    font=["Inter", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
-    font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
-).set(
-    body_background_fill="*neutral_100",
-    body_background_fill_dark="*neutral_950",
-    block_background_fill="white",
-    block_background_fill_dark="*neutral_800",
-    block_label_background_fill="*background_fill_primary",
-    block_label_text_color="*body_text_color_subdued",
-    block_label_text_weight="500",
-    block_title_background_fill="none",
-    block_title_padding="0",
-    block_title_text_color="*body_text_color",
-    block_title_text_weight="500",
-)
 
 
 def return_memory() -> None:
@@ -79,14 +59,14 @@ def build(engine: Engine | None = None) -> gr.Blocks:
     engine.load(engine.models[0])  # a model that cannot be loaded should be noticed now
     with gr.Blocks(title="Cut out what stands out", delete_cache=(300, KEEP_SECONDS), analytics_enabled=False) as demo:
         gr.Markdown(_HEADER, elem_id="header")
-        with gr.Tab("Image", id="image"):
-            image_tab.build(engine)
+        with gr.Tab("Image", id="image") as image:
+            model, adapter = image_tab.build(engine)
         with gr.Tab("Video", id="video"):
             video_tab.build(engine, jobs)
         with gr.Tab("Batch", id="batch"):
             batch_tab.build(engine, jobs)
         with gr.Tab("Train", id="training"):
-            training_tab.build()
+            training_tab.build(engine)
         gr.Markdown(_FOOTER, elem_id="footer")
 
         def models() -> dict:
@@ -101,6 +81,14 @@ def build(engine: Engine | None = None) -> gr.Blocks:
         for component in demo.blocks.values():
             if hasattr(component, "preprocess"):
                 explained(component)
+        image.select(
+            lambda name: gr.Dropdown(choices=engine.adapters(name)),  # the workbench may have made one
+            model,
+            adapter,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
         gr.api(models, api_name="models", queue=False)
         demo.unload(leave)
     return demo.queue(max_size=MAX_WAITING, default_concurrency_limit=4)
@@ -112,7 +100,7 @@ LAUNCH = {
     "blocked_paths": [str(HERE)],
     "max_file_size": f"{MAX_FILE_MB}mb",
     "theme": THEME,
-    "head": f"<style>{(HERE / 'style.css').read_text()}</style>",
+    "head": f"<style>{CSS}{(HERE / 'style.css').read_text()}</style>",
     "ssr_mode": False,
     "footer_links": ["api", "settings"],
 }

@@ -29,6 +29,11 @@ def _source(name: str) -> str:
     return str(hf_usod.checkpoint_path(name))
 
 
+def _key(adapter: str) -> str:
+    """What a model calls an adapter: PyTorch's names have no dots."""
+    return adapter.replace(".", "_")
+
+
 class Engine:
     """
     Models and adapters by name: those embedded in the package, and those that the environment names
@@ -58,6 +63,17 @@ class Engine:
     def adapters(self, model: str | None = None) -> list[str]:
         """`"none"` and the adapters of a model, or of any."""
         return [NO_ADAPTER, *(name for name in sorted(self._adapters) if model in (None, self._bases[name]))]
+
+    def offer(self, name: str, source: str) -> None:
+        """Has an adapter of the default model be one of those that can be chosen, in place of one of that name."""
+        if self._adapters.get(name) != source:
+            self._worker.submit(self._forget, name).result()
+            self._adapters[name], self._bases[name] = source, DEFAULT_MODEL
+
+    def _forget(self, name: str) -> None:
+        pipeline, key = self._pipelines.get(DEFAULT_MODEL), _key(name)
+        if pipeline is not None and key in getattr(pipeline.model, "peft_config", {}):
+            pipeline.model.delete_adapter(key)
 
     def takes_aux(self, model: str) -> bool:
         """Whether a model looks at depth, thermal or flow maps."""
@@ -90,7 +106,7 @@ class Engine:
         """The pipeline, with the adapter on, or none; in the models' own thread."""
         pipeline = self._pipeline(name)
         model = pipeline.model
-        key = adapter.replace(".", "_")  # PyTorch's names have no dots
+        key = _key(adapter)
         loaded = getattr(model, "peft_config", {})
         if adapter == NO_ADAPTER:
             if loaded:
@@ -125,6 +141,17 @@ class Detector:
         return self._engine.model(self._model)
 
     @property
+    def offer(self, name: str, source: str) -> None:
+        """Has an adapter of the default model be one of those that can be chosen, in place of one of that name."""
+        if self._adapters.get(name) != source:
+            self._worker.submit(self._forget, name).result()
+            self._adapters[name], self._bases[name] = source, DEFAULT_MODEL
+
+    def _forget(self, name: str) -> None:
+        pipeline, key = self._pipelines.get(DEFAULT_MODEL), _key(name)
+        if pipeline is not None and key in getattr(pipeline.model, "peft_config", {}):
+            pipeline.model.delete_adapter(key)
+
     def takes_aux(self) -> bool:
         return self._engine.takes_aux(self._model)
 

@@ -113,7 +113,8 @@ def choose_model(engine: Engine):
     return model, adapter, chosen
 
 
-def build(engine: Engine) -> None:
+def build(engine: Engine) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """Makes the tab; returns its choices of a model and an adapter."""
     predict = make_predict(engine)
     state = gr.State(time_to_live=3600)
     with gr.Row(equal_height=False):
@@ -238,3 +239,4 @@ def build(engine: Engine) -> None:
     sample = samples.load_input_event.success(predict_shown, inputs, [*outputs, *downloads], **heavy, **on_screen)
     for shown in (new, sample):
         shown.success(None, js=_SCROLL_ON_PHONES, api_visibility="private")
+    return model, adapter

@@ -1,38 +1,35 @@
-"""The tab on training: what to run on one's own machine."""
+"""The tab on training: the workbench on one's own machine; elsewhere, what to run there."""
 
 import gradio as gr
+
+from engine import Engine
+from hf_usod.workbench.app import is_private
 
 _TEXT = """
 ### A model of your own images, without drawing a mask
 
-Parts on a belt, aerial photos, product shots: put a few hundred of them into a folder. Two commands on your own machine
-teach the model what stands out in *them*; the images never leave it.
-
-**1. Install**, in a clone of the repository. `crf` needs a C++ compiler.
+Parts on a belt, aerial photos, product shots: put a few hundred of them into a folder. On your own machine a page like
+this one, or a command, teaches the model what stands out in *them*; the images never leave it.
 
 ```bash
-pip install -e ".[lite,crf]"
+pip install -e ".[demo,crf]"   # in a clone of the repository; crf needs a C++ compiler, and may be left out
+hf-usod workbench              # choose the folder, look, train, review, download; this tab shows the same there
+hf-usod adapt YOUR_FOLDER --output my-domain   # the same without a page
 ```
 
-**2. Train.** It goes on where it was stopped with `--resume`. Look at the pictures in `run/labels` after a while.
+What comes of it is an adapter, used from the command line or in this app on your machine, which then offers it:
 
 ```bash
-hf-usod train --transfer --images YOUR_FOLDER --output_dir run --recipe transfer-lite
-```
-
-**3. Use it**, from the command line:
-
-```bash
-hf-usod predict NEW_IMAGES --adapter run/sd/model --output out --save mask cutout
-```
-
-or in this app on your machine, which then offers it as an adapter:
-
-```bash
-USOD_SPACE_ADAPTERS=mine=run/sd/model python space/app.py
+hf-usod predict NEW_IMAGES --adapter my-domain/adapter --output out --save mask cutout
+USOD_SPACE_ADAPTERS=mine=my-domain/adapter python space/app.py
 ```
 """
 
 
-def build() -> None:
-    gr.Markdown(_TEXT, elem_id="training")
+def build(engine: Engine) -> None:
+    if is_private():
+        from hf_usod.workbench.page import build as build_workbench  # which needs what training needs
+
+        build_workbench(engine.offer)
+    else:
+        gr.Markdown(_TEXT, elem_id="training")

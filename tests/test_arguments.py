@@ -25,6 +25,7 @@ Words = dict[str, list[str]]
 VALID: dict[tuple[str, ...], Words] = {
     ("predict",): {"inputs": ["photos"], "--model": ["tiny"], "--output": ["out"]},
     ("adapt",): {"images": ["photos"], "--output": ["out"]},
+    ("workbench",): {"images": ["photos"], "--output": ["out"]},
     ("label",): {"images": ["photos"], "--model": ["tiny"], "--output": ["out"], "--refine": ["none"]},
     ("evaluate",): {"--images": ["photos"], "--masks": ["masks"], "--model": ["tiny"], "--output": ["out"]},
     ("convert",): {"checkpoint": ["efficientnet-lite0"], "--output": ["out"]},
@@ -83,6 +84,8 @@ BY_NAME: dict[tuple[str, str], list[str]] = {
     ("predict", "json"): ["", "empty", "note.txt/below"],
     ("label", "images"): ["", "nowhere", "empty", "*.nothing"],
     ("adapt", "images"): FOLDER,
+    ("adapt", "choose"): FREE,
+    ("workbench", "images"): ["", "nowhere", "note.txt"],
     ("evaluate", "images"): FOLDER,
     ("evaluate", "unlabelled"): FOLDER,
     ("evaluate", "masks"): FOLDER,

@@ -1,22 +1,19 @@
 """From a folder of images to an adapter of one's own domain, or to the advice to keep the default model."""
 
-import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from ..assets import checkpoint_source
 from ..data import Sample
-from ..data.video import require_opencv, write_flow
-from ..errors import DataError, RunError
-from ..files import write_folder_aside
+from ..errors import RunError
 from ..loading import load
 from ..quality.measure import FolderQuality, choose, find_harm
 from ..training.locks import lock_folder
-from ..training.photos import join, list_run_samples
+from .arguments import MEASURE, AdaptArguments, find_samples, split, with_flow
 from .candidates import (
     CUES,
     DEFAULT,
@@ -28,49 +25,18 @@ from .candidates import (
     label_refinement,
     make_labels,
     train_adapter,
+    training_steps,
     transfer_cues,
 )
 from .folder import AdaptFolder
-from .inspection import FEWEST, Inspection, inspect, spread
+from .inspection import FEWEST, Inspection, inspect
+from .progress import plan_steps, read_progress
+from .review import settle_reviews, write_reviewed
 
-HELD_OUT = 0.3  # of the images, on which candidates are compared and nothing is trained
-LEAST_HELD_OUT, MOST_HELD_OUT = 5, 80
 LEAST_OBJECT, MOST_OBJECT = 0.002, 0.9  # share of an image; a label of less or more says nothing
 
 Result = TypeVar("Result")
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class AdaptArguments:
-    """What an adaptation is told.
-
-    Args:
-        images: a folder of images; its tree is searched.
-        output: a folder for what is made.
-        aux: the images' depth, thermal or flow maps, by the images' names.
-        video: the images are frames, a folder a sequence, whose optical flow is computed.
-        resume: whether to go on with what is in `output`.
-        seed: of the trainings.
-        device: see `load`; trainings are on the fastest.
-    """
-
-    images: Path
-    output: Path
-    aux: Path | None = None
-    video: bool = False
-    resume: bool = False
-    seed: int = 0
-    device: str | None = None
-    batch_size: int = 4
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """What a resumed one must be told as well."""
-        aux = str(self.aux.resolve()) if self.aux else None
-        return {"images": str(self.images.resolve()), "aux": aux, "task": "video" if self.video else None} | {
-            "seed": self.seed
-        }
 
 
 @dataclass(frozen=True)
@@ -110,19 +76,6 @@ class Adapted:
         return self.chosen == DEFAULT
 
 
-def find_samples(args: AdaptArguments) -> list[Sample]:
-    """The images, with their auxiliary maps; of videos, whose flow is computed later, without.
-
-    Raises:
-        UsodError, FileNotFoundError: naming the folder.
-    """
-    if args.output.resolve() == args.images.resolve() or args.output.resolve().is_relative_to(args.images.resolve()):
-        raise RunError(f"--output {args.output}: lies among the images. Choose a folder elsewhere.")
-    if args.video:
-        require_opencv()
-    return join(list_run_samples([str(args.images)], [str(args.aux)] if args.aux else []))
-
-
 def adapt(args: AdaptArguments, tell: Tell = print) -> Adapted:
     """Tries what there is to try on a folder of images and chooses by a measure that needs no masks.
 
@@ -132,6 +85,19 @@ def adapt(args: AdaptArguments, tell: Tell = print) -> Adapted:
         UsodError, FileNotFoundError, ModuleNotFoundError: with what to do about it.
         KeyboardInterrupt: when asked to stop.
     """
+    with _begun(args, tell) as adaptation:
+        return adaptation.run()
+
+
+def look(args: AdaptArguments, tell: Tell = print) -> None:
+    """The beginning of `adapt`: looks at the images, makes the default model's maps of those that are held out, and
+    says how long the rest will take."""
+    with _begun(args, tell) as adaptation:
+        adaptation.look()
+
+
+@contextmanager
+def _begun(args: AdaptArguments, tell: Tell) -> "Iterator[_Adaptation]":
     samples = find_samples(args)
     # What can be refused is refused before anything is written
     AdaptFolder(args.output, args.asked, args.resume)
@@ -142,7 +108,7 @@ def adapt(args: AdaptArguments, tell: Tell = print) -> Adapted:
     first, *_ = embedded()
     load(first.model, device=args.device)
     with lock_folder(args.output):
-        return _Adaptation(args, AdaptFolder(args.output, args.asked, args.resume), tell).run(inspection)
+        yield _Adaptation(args, AdaptFolder(args.output, args.asked, args.resume), tell, inspection)
 
 
 @dataclass
@@ -150,78 +116,137 @@ class _Adaptation:
     args: AdaptArguments
     folder: AdaptFolder
     tell: Tell
+    inspection: Inspection
     candidates: list[Candidate] = field(default_factory=list)
     qualities: dict[str, FolderQuality] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    held_out: Sequence[Sample] = ()
+    training: Sequence[Sample] = ()
 
-    def run(self, inspection: Inspection) -> Adapted:
-        args, samples = self.args, inspection.samples
-        self.folder.save()
-        if args.video:
-            samples = self._step("flow", partial(_with_flow, args.images, self.folder.root / "flow", samples))
-        held_out, training = split(samples)
-        held_out = self.folder.place(held_out, "held_out")
-        training = self.folder.place(training, "train")
+    def look(self) -> None:
+        self._place()
+        first, *_ = embedded()
+        self._judge(first)
+        self.tell(f"The rest will take {read_progress(self.folder.root, self.folder.state).told()}.")
 
+    def run(self) -> Adapted:
+        self._place()
         for candidate in embedded():
-            self._judge(candidate, held_out)
-        images, aux = self.folder.images("train"), self._aux(training)
-        cues = self._step("cues", lambda: transfer_cues(images, aux, self.folder.root / CUES, args.seed))
-        self._judge(cues, held_out)
-        for source in self._sources(cues):
-            labels = self.folder.root / "labels" / source.name
-            self._step(f"labels {source.name}", partial(self._label, source, training, labels))
-            if (used := self._usable(source, training, labels)) is None:
+            self._judge(candidate)
+        images, aux = self.folder.images("train"), self._aux(self.training)
+        cues = self._step("cues", lambda: transfer_cues(images, aux, self.folder.root / CUES, self.args.seed))
+        self._judge(cues)
+        sources = self._sources(cues)
+        names = [source.name for source in sources]
+        self._plan(names)
+        for source in sources:
+            labels = self.folder.labels(source.name)
+            made = self._step(f"labels {source.name}", partial(self._label, source, labels))
+            if (used := self._usable(source, made, labels)) is None:
+                names.remove(source.name)
+                self._plan(names)
                 continue
             self.folder.place(used, source.name)
             images, aux = self.folder.images(source.name), self._aux(used, source.name)
             run = self.folder.root / "runs" / source.name
-            work = partial(train_adapter, source, images, aux, labels, run, args.seed)
-            trained = self._step(f"training {source.name}", work)
-            self._judge(trained, held_out)
-        return self._choose(inspection, held_out)
+            work = partial(train_adapter, source, images, aux, labels, run, self.args.seed)
+            self._judge(self._step(f"training {source.name}", work))
+        return self._choose()
+
+    def _place(self) -> None:
+        """Parts the images, and keeps what is known of them and what is to be done."""
+        samples = self.inspection.samples
+        self.folder.state["images"] = {"used": len(samples), "lines": self.inspection.lines()}
+        self.reviews = settle_reviews(self.folder.root, self.folder.state)
+        self._plan(self.folder.state.get("sources", ["trained-by-the-best", f"trained-by-{CUES}"]))
+        if self.args.video:
+            flow = self.folder.root / "flow"
+            samples = self._step("flow", partial(with_flow, self.args.images, flow, samples))
+        held_out, training = split(samples)
+        self.held_out = self.folder.place(held_out, "held_out")
+        self.training = self.folder.place(training, "train")
+
+    def _plan(self, sources: Sequence[str]) -> None:
+        reviews = [name for name, _ in self.reviews]
+        sources = [name for name in sources if name not in reviews]
+        held_out, training = split(self.inspection.samples)
+        steps = plan_steps(
+            len(self.inspection.samples) if self.args.video else 0,
+            len(held_out),
+            len(training),
+            [candidate.name for candidate in embedded()],
+            [*sources, *reviews],
+            training_steps,
+        )
+        self.folder.state |= {"plan": steps, "sources": sources}
+        self.folder.save()
 
     def _step(self, name: str, work: Callable[[], Result]) -> Result:
         """Does a step and keeps what it took; one that was done before is only looked up by its files."""
-        before = self.folder.state["seconds"].get(name, 0.0)
+        state = self.folder.state
+        before = state["seconds"].get(name, 0.0)
+        state["running"] = name
+        self.folder.save()
         if not before:
-            self.tell(f"{name} …")
+            self.tell(f"{name} ({read_progress(self.folder.root, state).told()}) …")
         begun = time.monotonic()
         try:
-            return work()
+            result = work()
+            state["running"] = None
+            return result
         finally:
-            self.folder.state["seconds"][name] = round(before + time.monotonic() - begun, 1)
+            state["seconds"][name] = round(before + time.monotonic() - begun, 1)
             self.folder.save()
 
-    def _judge(self, candidate: Candidate, held_out: Sequence[Sample]) -> None:
+    def _judge(self, candidate: Candidate) -> None:
         maps = self.folder.root / "maps" / candidate.name
         quality = self._step(
             f"maps {candidate.name}",
-            lambda: judge(candidate, held_out, maps, self.args.device, self.args.batch_size),
+            lambda: judge(candidate, self.held_out, maps, self.args.device, self.args.batch_size),
         )
         self.candidates.append(candidate)
         self.qualities[candidate.name] = quality
-        self.folder.state.setdefault("quality", {})[candidate.name] = quality.figures()
-        self.folder.save()
         harm = self._harm(candidate.name)
+        self.folder.state.setdefault("quality", {})[candidate.name] = quality.figures()
+        self.folder.state.setdefault("candidates", {})[candidate.name] = {
+            "about": candidate.about,
+            "adapter": candidate.adapter,
+            "is_detector": candidate.is_detector,
+            "harm": harm,
+        }
+        self.folder.save()
         self.tell(f"  {candidate.name}: quality {quality.score:.3f}{f', not to be used: {harm}' if harm else ''}")
 
     def _harm(self, name: str) -> str:
         return find_harm(self.qualities[name], self.qualities[DEFAULT])
 
     def _sources(self, cues: Candidate) -> list[Source]:
-        """What makes labels: of the detectors the best, and the cue extractor, unless its maps are no good."""
+        """What makes labels: of the detectors the best, and the cue extractor, unless its maps are no good; and who
+        reviewed labels."""
         detectors = {c.name: self.qualities[c.name] for c in self.candidates if c.is_detector}
-        best = next(c for c in self.candidates if c.name == choose(detectors, DEFAULT)[0])
+        best = self._candidate(choose(detectors, DEFAULT)[0])
         sources = [Source(f"trained-by-{best.name}", best, "pixel", rectify=True)]
         if harm := self._harm(cues.name):
             self.notes.append(f"Labels of the cue extractor were not used: {harm}.")
         else:
             sources.append(Source(f"trained-by-{CUES}", cues, label_refinement(), rectify=False))
+        makers = {source.name: source for source in sources}
+        for name, review in self.reviews:
+            if review.labels not in makers:
+                raise RunError(
+                    f"{self.folder.root / 'review.json'}: there are no labels {review.labels}; there are: "
+                    f"{', '.join(makers)}."
+                )
+            maker = makers[review.labels]
+            sources.append(Source(name, maker.candidate, maker.refine, rectify=False, review=review))
         return sources
 
-    def _label(self, source: Source, training: Sequence[Sample], labels: Path) -> None:
-        make_labels(source, training, labels, self.args.device, self.args.batch_size)
+    def _label(self, source: Source, labels: Path) -> Sequence[Sample]:
+        """Has labels made; returns the images that have one."""
+        if source.review:
+            return write_reviewed(source.review, self.training, self.folder.labels(source.review.labels), labels)
+        make_labels(source, self.training, labels, self.args.device, self.args.batch_size)
+        return self.training
 
     def _usable(self, source: Source, training: Sequence[Sample], labels: Path) -> list[Sample] | None:
         """The images whose labels hold an object and a ground; None if most do not."""
@@ -242,44 +267,28 @@ class _Adaptation:
     def _aux(self, samples: Sequence[Sample], name: str = "train") -> Path | None:
         return self.folder.aux(name) if any(sample.aux for sample in samples) else None
 
-    def _choose(self, inspection: Inspection, held_out: Sequence[Sample]) -> Adapted:
+    def _candidate(self, name: str) -> Candidate:
+        return next(candidate for candidate in self.candidates if candidate.name == name)
+
+    def _choose(self) -> Adapted:
+        """Keeps the candidate that a person said, or else the measure says."""
+        state = self.folder.state
         detectors = {c.name: self.qualities[c.name] for c in self.candidates if c.is_detector}
-        name, reason = choose(detectors, DEFAULT)
-        chosen = next(candidate for candidate in self.candidates if candidate.name == name)
-        if chosen.adapter and not self.folder.adapter.exists():
-            source = Path(checkpoint_source(chosen.adapter))
-            write_folder_aside(self.folder.adapter, lambda aside: shutil.copytree(source, aside, dirs_exist_ok=True))
-        self.folder.state |= {"chosen": name, "reason": reason, "notes": self.notes}
+        choice = self.args.choose or state.get("choice") or MEASURE
+        if choice not in (MEASURE, *detectors):
+            raise RunError(f"--choose {choice}: there is no such candidate; there are: {', '.join(detectors)}.")
+        name, reason = choose(detectors, DEFAULT) if choice == MEASURE else (choice, "chosen by hand")
+        self.folder.keep_adapter(name, self._candidate(name).adapter)
+        state |= {"choice": None if choice == MEASURE else name, "chosen": name, "reason": reason, "notes": self.notes}
         self.folder.save()
         return Adapted(
-            inspection=inspection,
-            held_out=held_out,
+            inspection=self.inspection,
+            held_out=self.held_out,
             candidates=self.candidates,
             qualities=self.qualities,
             chosen=name,
             reason=reason,
             notes=self.notes,
             maps=self.folder.root / "maps",
-            seconds=self.folder.state["seconds"],
+            seconds=state["seconds"],
         )
-
-
-def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """What candidates are compared on, evenly spread, and what adapters learn from."""
-    count = min(MOST_HELD_OUT, max(LEAST_HELD_OUT, round(HELD_OUT * len(samples))))
-    held_out = spread(samples, count)
-    ids = {sample.id for sample in held_out}
-    return held_out, [sample for sample in samples if sample.id not in ids]
-
-
-def _with_flow(images: Path, flow: Path, samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """The frames with the flow that is computed for them, if it is not there."""
-    try:
-        write_flow(images, flow)
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    files = {sample: (flow / sample.image.relative_to(images)).with_suffix(".jpg") for sample in samples}
-    return tuple(
-        replace(sample, aux=file if file.exists() else None, aux_kind="flow" if file.exists() else None)
-        for sample, file in files.items()
-    )

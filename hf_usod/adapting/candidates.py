@@ -23,6 +23,7 @@ from ..quality.predicting import Predicted, predict_samples
 from ..training.arguments import DetectorArguments, TransferArguments
 from ..training.cue_extractor import train_cue_extractor
 from ..training.detector import train_detector
+from .review import Review
 
 DEFAULT = "default"
 CUES = "cues"  # the cue extractor, transferred to the images
@@ -58,12 +59,14 @@ class Source:
 
     Args:
         rectify: whether they are corrected by the detector that learns from them (SPR).
+        review: what a person said of them.
     """
 
     name: str
     candidate: Candidate
     refine: str
     rectify: bool
+    review: Review | None = None
 
 
 def embedded() -> list[Candidate]:
@@ -80,9 +83,14 @@ def label_refinement() -> str:
     return "crf" if find_spec("pydensecrf") else "pixel"
 
 
-def _epochs(images: Path) -> int:
-    """So many that a training of a small folder takes `STEPS` as well."""
-    return max(EPOCHS, math.ceil(STEPS * DetectorArguments.batch_size / len(list_images(images))))
+def _epochs(count: int) -> int:
+    """So many that a training on few images takes `STEPS` as well."""
+    return max(EPOCHS, math.ceil(STEPS * DetectorArguments.batch_size / count))
+
+
+def training_steps(count: int) -> int:
+    """Of a training on so many images."""
+    return _epochs(count) * (count // DetectorArguments.batch_size)
 
 
 def _shared(images: Path, aux: Path | None, folder: Path, seed: int) -> dict[str, Any]:
@@ -95,7 +103,7 @@ def _shared(images: Path, aux: Path | None, folder: Path, seed: int) -> dict[str
         "seed": seed,
         "size": SIZE,
         "scale_stride": STRIDE,
-        "num_epochs": _epochs(images),
+        "num_epochs": _epochs(len(list_images(images))),
     }
 
 
@@ -178,6 +186,7 @@ def judge_labels(samples: Sequence[Sample], folder: Path) -> dict[str, float]:
 def train_adapter(source: Source, images: Path, aux: Path | None, labels: Path, folder: Path, seed: int) -> Candidate:
     """Trains an adapter of the default model; goes on where it was stopped."""
     adapter = train_detector(detector_arguments(images, aux, labels, folder, seed, source.rectify))
-    rectified = "corrected as it learned" if source.rectify else "as they are"
-    about = f"an adapter trained here on labels by {source.candidate.name} ({source.refine}), {rectified}"
+    kept = "as you reviewed them" if source.review else "as they are"
+    used = "corrected as it learned" if source.rectify else kept
+    about = f"an adapter trained here on labels by {source.candidate.name} ({source.refine}), {used}"
     return Candidate(source.name, DEFAULT_MODEL, str(adapter), about)

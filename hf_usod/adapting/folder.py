@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..assets import checkpoint_source
 from ..data import Sample
 from ..errors import DataError, RunError
-from ..files import read_json, write_aside, write_json
+from ..files import read_json, write_aside, write_folder_aside, write_json
 from ..training.locks import is_empty
 
 STATE_FILE = "adapt.json"
@@ -25,7 +26,8 @@ class AdaptFolder:
         resume: whether to go on with what is there.
 
     Attributes:
-        state: JSON, written after each step: `asked`, `seconds` by step, and what the steps have found out.
+        state: JSON, written before and after each step: `asked`, the `plan`, the step that is `running`, `seconds` by
+            step, and what the steps have found out.
 
     Raises:
         RunError: if the folder holds something and is not to be gone on with, or holds something else.
@@ -75,10 +77,22 @@ class AdaptFolder:
     def aux(self, name: str) -> Path:
         return self.root / "aux" / name
 
+    def labels(self, name: str) -> Path:
+        return self.root / "labels" / name
+
     @property
     def adapter(self) -> Path:
         """Where the chosen adapter is."""
         return self.root / "adapter"
+
+    def keep_adapter(self, name: str, adapter: str | None) -> None:
+        """Has the folder's adapter be a candidate's, or none; one of another candidate goes."""
+        if self.state.get("adapter_of", name) != name:
+            shutil.rmtree(self.adapter, ignore_errors=True)
+        if adapter and not self.adapter.exists():
+            source = Path(checkpoint_source(adapter))
+            write_folder_aside(self.adapter, lambda aside: shutil.copytree(source, aside, dirs_exist_ok=True))
+        self.state["adapter_of"] = name
 
     @property
     def report(self) -> Path:

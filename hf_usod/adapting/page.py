@@ -1,6 +1,7 @@
 """What was tried on a folder of images, and why one was chosen, as a page to look at."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -8,7 +9,8 @@ from PIL import Image
 from ..constants import DEFAULT_MODEL
 from ..html import Comparison, Comparisons, Page, Table, histogram
 from ..quality.measure import FolderQuality
-from .adapt import AdaptArguments, Adapted
+from .adapt import Adapted
+from .arguments import AdaptArguments
 from .candidates import CUES, DEFAULT, map_file
 
 MOST_PICTURES = 40
@@ -44,11 +46,16 @@ def verdict(adapted: Adapted) -> str:
 
 def usage(args: AdaptArguments, adapted: Adapted) -> list[str]:
     """Three lines with which it is used."""
-    option = "" if adapted.keeps_default else f" --adapter {args.output / 'adapter'}"
-    video = " --task video" if args.video else ""
-    load = "" if adapted.keeps_default else f'; model.load_adapter("{args.output / "adapter"}")'
+    return usage_lines(args.output, adapted.keeps_default, args.video)
+
+
+def usage_lines(output: Path, keeps_default: bool, video: bool) -> list[str]:
+    """As `usage`, of the folder of an adaptation."""
+    option = "" if keeps_default else f" --adapter {output / 'adapter'}"
+    task = " --task video" if video else ""
+    load = "" if keeps_default else f'; model.load_adapter("{output / "adapter"}")'
     return [
-        f"hf-usod predict NEW_IMAGES{option}{video} --output out --save mask cutout",
+        f"hf-usod predict NEW_IMAGES{option}{task} --output out --save mask cutout",
         f"hf-usod evaluate --images IMAGES --masks MASKS{option}   # if you have masks of some",
         f'python: model = AutoModel.from_pretrained(hf_usod.checkpoint_path("{DEFAULT_MODEL}")){load}',
     ]

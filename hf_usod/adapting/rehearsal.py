@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..training.plan import LabelArguments, Plan
 from ..training.rehearsal import rehearse
-from .adapt import AdaptArguments, find_samples, split
+from .arguments import AdaptArguments, find_samples, split
 from .candidates import detector_arguments, label_refinement, transfer_arguments
 from .folder import AdaptFolder
 from .inspection import inspect

@@ -32,6 +32,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--task", choices=["video"], help="video: the images are frames, a folder a sequence, and their flow is used"
     )
     parser.add_argument("--resume", action="store_true", help="go on with what was begun in DIR")
+    parser.add_argument(
+        "--look",
+        action="store_true",
+        help="begin: have the default model look at the images, and stop; --resume goes on",
+    )
+    parser.add_argument(
+        "--choose",
+        metavar="NAME",
+        help="keep this candidate, whatever the measure says; `measure`: let it choose again",
+    )
     parser.add_argument("--dry_run", action="store_true", help="look at the images, say what it takes, and stop")
     parser.add_argument("--seed", type=not_negative, default=0, help="of the trainings (default: %(default)s)")
     parser.add_argument("--batch_size", type=positive, default=4, help="images at a time (default: %(default)s)")
@@ -43,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     check_aux_source(args)
     check_folder(args.output)
 
-    from ..adapting.adapt import AdaptArguments, adapt
+    from ..adapting.adapt import adapt, look
+    from ..adapting.arguments import AdaptArguments
     from ..adapting.page import adapt_page, usage, verdict
     from ..adapting.rehearsal import rehearse_adapt
     from ..html import write_page
@@ -62,10 +73,14 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         device=args.device,
         batch_size=args.batch_size,
+        choose=args.choose,
     )
     if args.dry_run:
         for line in rehearse_adapt(told):
             print(line)
+        return 0
+    if args.look:
+        look(told)
         return 0
     adapted = adapt(told)
     report = args.output / "report.html"

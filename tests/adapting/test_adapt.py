@@ -10,6 +10,7 @@ from PIL import Image
 from hf_usod.adapting import adapt as adapting
 from hf_usod.adapting import candidates
 from hf_usod.adapting.adapt import AdaptArguments, adapt, split
+from hf_usod.adapting.review import Review, write_review
 from hf_usod.cli import main
 from hf_usod.errors import RunError
 from hf_usod.training.locks import lock_folder
@@ -170,3 +171,80 @@ def test_a_wrong_device_leaves_nothing(photos, small, tmp_path, capsys):
     assert run(photos, tmp_path / "domain", "--device", "nothing") == 1
     assert "no such device" in capsys.readouterr().err
     assert not (tmp_path / "domain").exists()
+
+
+def test_a_look_is_where_the_adaptation_goes_on(photos, small, tmp_path, capsys):
+    output = tmp_path / "domain"
+    assert run(photos, output, "--look") == 0
+    told = capsys.readouterr().out
+    assert "24 images, 24 used" in told and "The rest will take" in told
+    state = json.loads((output / "adapt.json").read_text())
+    assert state["images"]["used"] == 24 and list(state["quality"]) == ["default"] and state["running"] is None
+    assert [step[0] for step in state["plan"]][:3] == ["maps default", "cues", "maps cues"]
+    made = {path: path.stat().st_mtime_ns for path in (output / "maps" / "default").rglob("*.png")}
+    assert run(photos, output, "--resume") == 0
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_a_choice_by_hand_stays_until_another(photos, small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(adapting, "judge_labels", lambda samples, folder: dict.fromkeys((s.id for s in samples), 0.3))
+    monkeypatch.setattr(adapting, "choose", lambda of, default: (default, "so says the test"))
+    output = tmp_path / "domain"
+
+    def kept(*more):
+        assert run(photos, output, *more) == 0
+        state = json.loads((output / "adapt.json").read_text())
+        return state["chosen"], state["reason"], (output / "adapter").exists()
+
+    assert kept("--choose", "trained-by-cues") == ("trained-by-cues", "chosen by hand", True)
+    weights = (output / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert kept("--resume") == ("trained-by-cues", "chosen by hand", True)
+    assert kept("--resume", "--choose", "trained-by-default")[0] == "trained-by-default"
+    assert (output / "adapter" / "adapter_model.safetensors").read_bytes() != weights
+    assert kept("--resume", "--choose", "measure") == ("default", "so says the test", False)
+    assert run(photos, output, "--resume", "--choose", "cues") == 1
+    assert "there are: default, trained-by-default, trained-by-cues" in capsys.readouterr().err
+
+
+def test_reviewed_labels_are_trained_on(photos, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(adapting, "judge_labels", lambda samples, folder: dict.fromkeys((s.id for s in samples), 0.3))
+    output = tmp_path / "domain"
+    assert run(photos, output) == 0
+    ids = sorted(p.relative_to(output / "labels/trained-by-cues").with_suffix("").as_posix()
+                 for p in (output / "labels/trained-by-cues").rglob("*.png"))  # fmt: skip
+    first = {ids[0]: "drop", ids[1]: "swap", ids[2]: "good"}
+    write_review(output, Review("trained-by-cues", first, train_on=False))
+    assert run(photos, output, "--resume") == 0
+    assert not (output / "labels" / "trained-by-review").exists()  # under way
+
+    write_review(output, Review("trained-by-cues", first))
+    assert run(photos, output, "--resume") == 0
+    state = json.loads((output / "adapt.json").read_text())
+    assert "trained-by-review" in state["quality"]
+    assert "as you reviewed them" in state["candidates"]["trained-by-review"]["about"]
+    levels = lambda name, id: np.asarray(Image.open(output / "labels" / name / f"{id}.png"))  # noqa: E731
+    assert not (output / "labels" / "trained-by-review" / f"{ids[0]}.png").exists()
+    assert np.array_equal(levels("trained-by-review", ids[1]), 255 - levels("trained-by-cues", ids[1]))
+    assert np.array_equal(levels("trained-by-review", ids[2]), levels("trained-by-cues", ids[2]))
+
+    write_review(output, Review("trained-by-cues", {ids[0]: "drop"}))  # another, beside the first
+    assert run(photos, output, "--resume") == 0
+    quality = json.loads((output / "adapt.json").read_text())["quality"]
+    assert {"trained-by-review", "trained-by-review-2"} <= quality.keys()
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("{}", "is no review"),
+        ("[", "is not JSON"),
+        ('{"labels": "trained-by-cues", "decisions": {"a": "maybe"}}', "a is 'maybe'"),
+        ('{"labels": "nothing", "decisions": {}}', "there are no labels nothing"),
+    ],
+)
+def test_a_review_that_is_none_is_told(photos, small, tmp_path, capsys, text, told):
+    output = tmp_path / "domain"
+    assert run(photos, output, "--look") == 0
+    (output / "review.json").write_text(text)
+    assert run(photos, output, "--resume") == 1
+    assert told in capsys.readouterr().err

@@ -62,6 +62,7 @@ def app(adapter, tmp_path_factory):
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_TEMP_DIR": str(folder / "files"),
         "USOD_SPACE_ADAPTERS": str(adapter),
+        "XDG_CACHE_HOME": str(folder / "cache"),  # where the workbench keeps what was open last
     }
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(

@@ -1,0 +1,54 @@
+"""What a person says of labels, in files; and in which order they are shown."""
+
+import numpy as np
+from PIL import Image
+
+from hf_usod.adapting.review import Review, order_by_doubt, read_review, settle_reviews, write_review
+
+
+def write_label(path, box):
+    label = np.zeros((72, 80), np.uint8)
+    top, bottom, left, right = box
+    label[top:bottom, left:right] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(label).save(path)
+
+
+def test_what_is_written_is_read(tmp_path):
+    assert read_review(tmp_path) is None
+    review = Review("trained-by-cues", {"a/1": "good", "b": "swap"}, train_on=False)
+    write_review(tmp_path, review)
+    assert read_review(tmp_path) == review
+
+
+def test_a_review_that_trained_nothing_is_replaced(tmp_path):
+    state = {}
+    for decisions in ({"a": "drop"}, {"a": "drop", "b": "good"}, {"a": "swap"}):
+        write_review(tmp_path, Review("x", decisions))
+        ((name, review),) = settle_reviews(tmp_path, state)
+        assert name == "trained-by-review"
+    assert review.decisions == {"a": "swap"}
+    (tmp_path / "runs" / "trained-by-review" / "model").mkdir(parents=True)
+    write_review(tmp_path, Review("x", {"b": "drop"}))
+    assert [name for name, _ in settle_reviews(tmp_path, state)] == ["trained-by-review", "trained-by-review-2"]
+    write_review(tmp_path, Review("x", {"a": "swap", "b": "good"}))  # the first one's labels
+    (tmp_path / "runs" / "trained-by-review-2" / "model").mkdir(parents=True)
+    assert len(settle_reviews(tmp_path, state)) == 2
+
+
+def test_the_most_doubtful_come_first(tmp_path):
+    images = {}
+    for name in ("fits", "beside", "empty", "all", "none"):
+        photo = np.full((72, 80, 3), 40, np.uint8)
+        photo[20:50, 20:60] = 220
+        images[name] = tmp_path / f"{name}.png"
+        Image.fromarray(photo).save(images[name])
+    for name, box in {
+        "fits": (20, 50, 20, 60),
+        "beside": (5, 15, 5, 75),
+        "empty": (0,) * 4,
+        "all": (0, 72, 0, 80),
+    }.items():
+        write_label(tmp_path / "labels" / f"{name}.png", box)
+    order = order_by_doubt(images, tmp_path / "labels")
+    assert set(order[:2]) == {"empty", "all"} and order[2:] == ["beside", "fits"]
