@@ -18,8 +18,8 @@ from ..files import write_aside
 from ..labels import label_images, read_label
 from ..loading import base_of, load, load_pipeline
 from ..models.image_processing_usod import read_image
-from ..quality.measure import FolderQuality, judge_folder
-from ..quality.predicting import Predicted, predict_samples
+from ..quality.measure import FolderQuality, Predicted, judge_folder
+from ..quality.predicting import predict_samples
 from ..training.arguments import DetectorArguments, TransferArguments
 from ..training.cue_extractor import train_cue_extractor
 from ..training.detector import train_detector
