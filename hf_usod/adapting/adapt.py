@@ -13,8 +13,9 @@ from ..data import Sample
 from ..data.video import require_opencv, write_flow
 from ..errors import DataError, RunError
 from ..files import write_folder_aside
+from ..inference.tiled import AUTO, AUTO_LEAST, Tiles
 from ..loading import load
-from ..quality.measure import FolderQuality, choose, find_harm
+from ..quality.measure import SURE, FolderQuality, choose, compare_scores, find_harm
 from ..training.locks import lock_folder
 from ..training.photos import join, list_run_samples
 from .candidates import (
@@ -25,6 +26,7 @@ from .candidates import (
     embedded,
     judge,
     judge_labels,
+    judge_parts,
     label_refinement,
     make_labels,
     train_adapter,
@@ -35,6 +37,7 @@ from .inspection import FEWEST, Inspection, inspect, spread
 
 HELD_OUT = 0.3  # of the images, on which candidates are compared and nothing is trained
 LEAST_HELD_OUT, MOST_HELD_OUT = 5, 80
+LEAST_TILED = 2 * AUTO_LEAST  # pixels of the median image's longer side, above which windows may show more
 LEAST_OBJECT, MOST_OBJECT = 0.002, 0.9  # share of an image; a label of less or more says nothing
 
 Result = TypeVar("Result")
@@ -84,6 +87,7 @@ class Adapted:
         qualities: of each, by name.
         chosen: the name of one.
         reason: why.
+        tiles: whether it is to look at windows too, see `Tiled`.
         notes: what else was found out, such as labels that were not used.
         maps: where each candidate's maps of the held-out images are.
         seconds: by step.
@@ -98,6 +102,7 @@ class Adapted:
     notes: list[str]
     maps: Path
     seconds: dict[str, float]
+    tiles: Tiles = None
 
     @property
     def harms(self) -> dict[str, str]:
@@ -249,7 +254,8 @@ class _Adaptation:
         if chosen.adapter and not self.folder.adapter.exists():
             source = Path(checkpoint_source(chosen.adapter))
             write_folder_aside(self.folder.adapter, lambda aside: shutil.copytree(source, aside, dirs_exist_ok=True))
-        self.folder.state |= {"chosen": name, "reason": reason, "notes": self.notes}
+        tiles = self._try_tiles(chosen, inspection, held_out)
+        self.folder.state |= {"chosen": name, "reason": reason, "tiles": tiles, "notes": self.notes}
         self.folder.save()
         return Adapted(
             inspection=inspection,
@@ -261,7 +267,25 @@ class _Adaptation:
             notes=self.notes,
             maps=self.folder.root / "maps",
             seconds=self.folder.state["seconds"],
+            tiles=tiles,
         )
+
+    def _try_tiles(self, chosen: Candidate, inspection: Inspection, held_out: Sequence[Sample]) -> Tiles:
+        """Whether the chosen one is to look at windows too: of images that are large enough, if the outlines of its
+        maps, as windows show them, fit better for it beyond doubt."""
+        _, median, _ = inspection.sides
+        if median <= LEAST_TILED:
+            return None
+        tiled = replace(chosen, name=f"{chosen.name}-tiles", about=f"{chosen.name} with --tiles {AUTO}", tiles=AUTO)
+        self._judge(tiled, held_out)
+        scores = (judge_parts(held_out, self.folder.root / "maps" / one.name) for one in (tiled, chosen))
+        gain, error = compare_scores(*scores)
+        better = gain > SURE * error and not self._harm(tiled.name)
+        self.notes.append(
+            f"--tiles {AUTO} is {'to be used' if better else 'not used'}: what windows show fits better by {gain:.3f} "
+            f"(standard error {error:.3f})."
+        )
+        return AUTO if better else None
 
 
 def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:

@@ -46,10 +46,11 @@ def usage(args: AdaptArguments, adapted: Adapted) -> list[str]:
     """Three lines with which it is used."""
     option = "" if adapted.keeps_default else f" --adapter {args.output / 'adapter'}"
     video = " --task video" if args.video else ""
+    tiles = f" --tiles {adapted.tiles}" if adapted.tiles else ""
     load = "" if adapted.keeps_default else f'; model.load_adapter("{args.output / "adapter"}")'
     return [
-        f"hf-usod predict NEW_IMAGES{option}{video} --output out --save mask cutout",
-        f"hf-usod evaluate --images IMAGES --masks MASKS{option}   # if you have masks of some",
+        f"hf-usod predict NEW_IMAGES{option}{video}{tiles} --output out --save mask cutout",
+        f"hf-usod evaluate --images IMAGES --masks MASKS{option}{tiles}   # if you have masks of some",
         f'python: model = AutoModel.from_pretrained(hf_usod.checkpoint_path("{DEFAULT_MODEL}")){load}',
     ]
 

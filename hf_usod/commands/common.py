@@ -46,8 +46,8 @@ def percentage(text: str) -> int:
 
 
 TILES_HELP = (
-    "look at square windows of so many pixels of the photo too, for objects that are small in it; auto: a third of its "
-    "longer side, where maps fit the photo better for it; none (default)"
+    "look at square windows of so many pixels of the photo too, for objects that are small in it; auto: of a quarter "
+    "of its longer side, and 240 at least, where maps fit the photo better for it; none (default)"
 )
 
 

@@ -14,12 +14,17 @@ from ..models.image_processing_usod import check_aux, to_rgb
 from ..models.pipeline_usod import OUTPUTS, levels, render_outputs
 from ..models.reading_usod import is_local, read_photo
 from ..quality.measure import measure_image
-from .tiling import Blend, Window
+from .tiling import Blend, Window, layout
 
 AUTO = "auto"
-AUTO_SHARE, AUTO_LEAST = 4, 160  # of a photo's longer side one in so many, and pixels at least
+AUTO_SHARE, AUTO_LEAST = 4, 240  # of a photo's longer side one in so many, and pixels at least
 _SUREST = 1 / 255  # from 0 and 1: no map is believed to be surer
 Tiles = int | str | None
+
+
+def auto_side(size: tuple[int, int]) -> int:
+    """The side of the windows that `AUTO` tries on a photo, in pixels."""
+    return max(AUTO_LEAST, max(size) // AUTO_SHARE)
 
 
 def model_label(model: str, adapter: str | None = None, tiles: Tiles = None) -> str:
@@ -37,7 +42,8 @@ class Tiled:
     Args:
         detect: the pipeline.
         tiles: the side of a window in pixels of the photo; a photo that is no larger is not looked at again. `AUTO` is
-            a quarter of the photo's longer side, if the outlines of the map fit what the windows show better for it.
+            a quarter of the photo's longer side, but 240 at least, if the outlines of the map fit what the windows show
+            better for it.
 
     Raises:
         DataError: for other tiles.
@@ -92,17 +98,17 @@ class Tiled:
     def _with_windows(self, given: dict[str, Any], whole: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
         """The map `(H, W)` of a photo, of which that of the whole is known."""
         photo = given["image"]
-        side = max(AUTO_LEAST, max(photo.size) // AUTO_SHARE) if self.tiles == AUTO else int(self.tiles)
+        side = auto_side(photo.size) if self.tiles == AUTO else int(self.tiles)
         if side >= max(photo.size):
             return whole
         before = whole.clone() if self.tiles == AUTO else None
         blend = Blend(_half_logits(whole), side)
-        windows = blend.windows()
+        windows = iter(blend.windows)
         while some := list(islice(windows, options["batch_size"])):
             for window, found in zip(some, self.detect([_part(given, w) for w in some], **options), strict=True):
                 blend.add(window, _half_logits(found["predicted_saliency"]))
         both = blend.total.sigmoid_()
-        if before is not None and both.isfinite().all() and _fit(photo, both, blend) <= _fit(photo, before, blend):
+        if before is not None and both.isfinite().all() and fit(photo, both, side) <= fit(photo, before, side):
             return before
         return both
 
@@ -112,10 +118,11 @@ def _half_logits(saliency: torch.Tensor) -> torch.Tensor:
     return saliency.clamp_(_SUREST, 1 - _SUREST).logit_().div_(2)
 
 
-def _fit(photo: Image.Image, saliency: torch.Tensor, blend: Blend) -> float:
-    """The measure without masks of a map, as the windows show it: it sees nothing that is small in what it looks at."""
+def fit(photo: Image.Image, saliency: torch.Tensor, side: int) -> float:
+    """The measure without masks of a map `(H, W)` in [0, 1], on average of what windows of `side` pixels show of it:
+    the measure looks at all in 80 x 80 pixels, and sees nothing that is small there."""
     scores = []
-    for window in blend.windows():
+    for window in layout(photo.height, photo.width, side):
         part = np.asarray(levels(window.of(saliency)))
         scores.append(measure_image("", to_rgb(photo.crop(window.box)), part).score)
     return float(np.mean(scores))

@@ -52,29 +52,31 @@ def shares(length: int, side: int, overlap: float = OVERLAP) -> list[torch.Tenso
     return [(rise / total[place : place + side]).float() for place in places]
 
 
+def layout(height: int, width: int, side: int, overlap: float = OVERLAP) -> Iterator[Window]:
+    """The square windows of `side` pixels, row by row; along a side of the photo that is shorter, theirs is that."""
+    for top in starts(height, side, overlap):
+        for left in starts(width, side, overlap):
+            yield Window(top, left, top + min(side, height), left + min(side, width))
+
+
 class Blend:
-    """Adds to a map `(height, width)`, in place, that which is blended of the maps of square windows.
+    """Adds to a map `(height, width)`, in place, that which is blended of the maps of windows (see `layout`).
 
     Beside it, no more is held than what `add` is given.
 
     Args:
         total: what is added to.
-        side: of the windows, in pixels; along a side of the map that is shorter, theirs is that.
+        side: of the windows, in pixels.
         overlap: of neighbors, as a share of a window.
     """
 
     def __init__(self, total: torch.Tensor, side: int, overlap: float = OVERLAP):
-        self.total = total
+        height, width = total.shape
+        self.total, self.windows = total, list(layout(height, width, side, overlap))
         self._rows, self._columns = (
             dict(zip(starts(length, side, overlap), shares(length, side, overlap), strict=True))
-            for length in total.shape
+            for length in (height, width)
         )
-
-    def windows(self) -> Iterator[Window]:
-        """Row by row."""
-        for top, rows in self._rows.items():
-            for left, columns in self._columns.items():
-                yield Window(top, left, top + len(rows), left + len(columns))
 
     def add(self, window: Window, values: torch.Tensor) -> None:
         """Adds the map of one of the windows, of its size; each is to be added once."""

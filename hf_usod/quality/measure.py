@@ -171,7 +171,12 @@ def choose(candidates: Mapping[str, FolderQuality], default: str) -> tuple[str, 
 
 def compare(quality: FolderQuality, other: FolderQuality) -> tuple[float, float]:
     """The mean difference of scores on the same images, and its standard error."""
-    differences = np.array([a.score - b.score for a, b in zip(quality.images, other.images, strict=True)])
+    return compare_scores(*([image.score for image in one.images] for one in (quality, other)))
+
+
+def compare_scores(scores: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
+    """As `compare`, of the scores themselves."""
+    differences = np.subtract(scores, others)
     if len(differences) < 2:
         return float(differences.mean()), float("inf")
     return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))

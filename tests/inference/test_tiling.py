@@ -33,7 +33,7 @@ def test_the_shares_of_a_pixel_are_one(length, side, overlap):
 def test_maps_that_agree_give_themselves(size):
     whole = torch.rand(size)
     blend = Blend(torch.zeros(size), 64)
-    for window in blend.windows():
+    for window in blend.windows:
         blend.add(window, window.of(whole).clone())
     assert (blend.total - whole).abs().max() < 1e-6
 
@@ -41,7 +41,7 @@ def test_maps_that_agree_give_themselves(size):
 def test_no_seam_where_maps_disagree():
     """Of windows that are each all object or all ground, a step is no more than that of a slope over the overlap."""
     blend = Blend(torch.zeros(300, 300), 100)
-    for number, window in enumerate(blend.windows()):
+    for number, window in enumerate(blend.windows):
         blend.add(window, torch.full((100, 100), float(number % 2)))
     assert blend.total.min() >= 0 and blend.total.max() <= 1 + 1e-6
     assert blend.total.max() - blend.total.min() > 0.99
@@ -54,11 +54,11 @@ def test_a_hundred_megapixels_take_one_map():
 import resource, torch
 from hf_usod.inference.tiling import Blend
 blend = Blend(torch.zeros(10, 10), 5)
-for window in blend.windows():
+for window in blend.windows:
     blend.add(window, torch.ones(5, 5))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 blend = Blend(torch.zeros(10_000, 10_000), 2_500)
-for window in blend.windows():
+for window in blend.windows:
     blend.add(window, torch.ones(2_500, 2_500))
 assert (blend.total[::500, ::500] - 1).abs().max() < 1e-6
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
