@@ -29,8 +29,8 @@ from hf_usod.evaluation.usod_saliency.reading import as_mask
 from hf_usod.files import write_aside, write_json, write_text
 from hf_usod.loading import load_pipeline
 from hf_usod.models.image_processing_usod import read_image
-from hf_usod.quality.measure import FolderQuality, choose, find_harm, judge_folder
-from hf_usod.quality.predicting import Predicted, predict_samples
+from hf_usod.quality.measure import FolderQuality, Predicted, choose, find_harm, judge_folder
+from hf_usod.quality.predicting import predict_samples
 from hf_usod.text_tables import markdown_table
 
 SIDE, SCORED = 256, 160

@@ -71,6 +71,7 @@ BY_TYPE = {
     "int": [*NUMBERS, "1.5"],
     "percentage": [*NUMBERS, "0", "101", "1.5"],
     "unit_interval": [*NUMBERS[:4], "-0.1", "1.1", "inf"],
+    "tiles": ["", "x", "nan", "inf", "0", "-1", "1.5", "Auto"],
     "_named_folder": ["", "nothing", "=", "heading=", "heading=nowhere", "heading=note.txt", "heading=empty"],
 }
 FOLDER = ["", "nowhere", "note.txt", "empty"]  # where a folder of pictures is expected

@@ -3,15 +3,16 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from ..data import Sample
 from ..errors import RunError
+from ..inference.tiled import AUTO, AUTO_LEAST, Tiles
 from ..loading import load
-from ..quality.measure import FolderQuality, choose, find_harm
+from ..quality.measure import SURE, FolderQuality, choose, compare_scores, find_harm
 from ..training.locks import lock_folder
 from .arguments import MEASURE, AdaptArguments, find_samples, split, with_flow
 from .candidates import (
@@ -22,6 +23,7 @@ from .candidates import (
     embedded,
     judge,
     judge_labels,
+    judge_parts,
     label_refinement,
     make_labels,
     train_adapter,
@@ -33,6 +35,7 @@ from .inspection import FEWEST, Inspection, inspect
 from .progress import plan_steps, read_progress
 from .review import settle_reviews, write_reviewed
 
+LEAST_TILED = 2 * AUTO_LEAST  # pixels of the median image's longer side, above which windows may show more
 LEAST_OBJECT, MOST_OBJECT = 0.002, 0.9  # share of an image; a label of less or more says nothing
 
 Result = TypeVar("Result")
@@ -50,6 +53,7 @@ class Adapted:
         qualities: of each, by name.
         chosen: the name of one.
         reason: why.
+        tiles: whether it is to look at windows too, see `Tiled`.
         notes: what else was found out, such as labels that were not used.
         maps: where each candidate's maps of the held-out images are.
         seconds: by step.
@@ -64,6 +68,7 @@ class Adapted:
     notes: list[str]
     maps: Path
     seconds: dict[str, float]
+    tiles: Tiles = None
 
     @property
     def harms(self) -> dict[str, str]:
@@ -278,8 +283,11 @@ class _Adaptation:
         if choice not in (MEASURE, *detectors):
             raise RunError(f"--choose {choice}: there is no such candidate; there are: {', '.join(detectors)}.")
         name, reason = choose(detectors, DEFAULT) if choice == MEASURE else (choice, "chosen by hand")
-        self.folder.keep_adapter(name, self._candidate(name).adapter)
-        state |= {"choice": None if choice == MEASURE else name, "chosen": name, "reason": reason, "notes": self.notes}
+        chosen = self._candidate(name)
+        self.folder.keep_adapter(name, chosen.adapter)
+        tiles = self._try_tiles(chosen)
+        state |= {"choice": None if choice == MEASURE else name, "chosen": name, "reason": reason}
+        state |= {"tiles": tiles, "notes": self.notes}
         self.folder.save()
         return Adapted(
             inspection=self.inspection,
@@ -291,4 +299,28 @@ class _Adaptation:
             notes=self.notes,
             maps=self.folder.root / "maps",
             seconds=state["seconds"],
+            tiles=tiles,
         )
+
+    def _try_tiles(self, chosen: Candidate) -> Tiles:
+        """Whether the chosen one is to look at windows too: of images that are large enough, if the outlines of its
+        maps, as windows show them, fit better for it beyond doubt."""
+        _, median, _ = self.inspection.sides
+        if median <= LEAST_TILED:
+            return None
+        tiled = replace(
+            chosen,
+            name=f"{chosen.name}-tiles",
+            about=f"{chosen.name} with --tiles {AUTO}",
+            is_detector=False,  # the same model, and no choice of its own
+            tiles=AUTO,
+        )
+        self._judge(tiled)
+        scores = (judge_parts(self.held_out, self.folder.root / "maps" / one.name) for one in (tiled, chosen))
+        gain, error = compare_scores(*scores)
+        better = gain > SURE * error and not self._harm(tiled.name)
+        self.notes.append(
+            f"--tiles {AUTO} is {'to be used' if better else 'not used'}: what windows show fits better by {gain:.3f} "
+            f"(standard error {error:.3f})."
+        )
+        return AUTO if better else None

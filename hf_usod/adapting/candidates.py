@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ..assets import checkpoint_names
@@ -15,11 +16,13 @@ from ..constants import DEFAULT_CUE_EXTRACTOR, DEFAULT_MODEL
 from ..data import Sample, list_images
 from ..errors import RunError
 from ..files import write_aside
+from ..inference.predict import Detects
+from ..inference.tiled import AUTO_SHARE, Tiled, Tiles, fit
 from ..labels import label_images, read_label
 from ..loading import base_of, load, load_pipeline
 from ..models.image_processing_usod import read_image
-from ..quality.measure import FolderQuality, judge_folder
-from ..quality.predicting import Predicted, predict_samples
+from ..quality.measure import FolderQuality, Predicted, judge_folder
+from ..quality.predicting import predict_samples
 from ..training.arguments import DetectorArguments, TransferArguments
 from ..training.cue_extractor import train_cue_extractor
 from ..training.detector import train_detector
@@ -44,6 +47,7 @@ class Candidate:
         model, adapter: see `load`.
         about: what it is, for a reader.
         is_detector: rather than a cue extractor, whose maps may become labels but are nobody's choice.
+        tiles: the windows that it looks at too, see `Tiled`.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Candidate:
     adapter: str | None
     about: str
     is_detector: bool = True
+    tiles: Tiles = None
 
 
 @dataclass(frozen=True)
@@ -138,11 +143,23 @@ def judge(
     """What can be said of a candidate's maps of samples, which are kept as PNGs in a folder, and not made again."""
     made = [sample for sample in samples if not map_file(folder, sample).exists()]
     if made:
-        detect = load_pipeline(candidate.model, candidate.adapter, device=device)
+        detect: Detects = load_pipeline(candidate.model, candidate.adapter, device=device)
+        if candidate.tiles is not None:
+            detect = Tiled(detect, candidate.tiles)
         for predicted in predict_samples(detect, made, batch_size):
             picture = Image.fromarray(predicted.saliency)
             write_aside(map_file(folder, predicted.sample), picture.save)
     return judge_folder(_kept(sample, map_file(folder, sample)) for sample in samples)
+
+
+def judge_parts(samples: Sequence[Sample], folder: Path) -> list[float]:
+    """As `judge`, of maps that are kept, a score an image: the mean over what windows show of it (see `fit`)."""
+    scores = []
+    for sample in samples:
+        _, image, levels = _kept(sample, map_file(folder, sample))
+        saliency = torch.from_numpy(levels / np.float32(255))
+        scores.append(fit(image, saliency, max(image.size) // AUTO_SHARE))
+    return scores
 
 
 def map_file(folder: Path, sample: Sample) -> Path:

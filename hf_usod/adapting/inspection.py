@@ -70,7 +70,7 @@ class Inspection:
         if number < FEW:
             lines.append(f"Fewer than {FEW} images: an adapter is likely to learn their accidents.")
         if median > LARGE:
-            lines.append("The images are large: objects of less than a fortieth of a side will be lost.")
+            lines.append("The images are large: objects of less than a fortieth of a side are lost without --tiles.")
         return lines
 
     def check(self) -> None:

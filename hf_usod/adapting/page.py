@@ -8,6 +8,7 @@ from PIL import Image
 
 from ..constants import DEFAULT_MODEL
 from ..html import Comparison, Comparisons, Page, Table, histogram
+from ..inference.tiled import Tiles
 from ..quality.measure import FolderQuality
 from .adapt import Adapted
 from .arguments import AdaptArguments
@@ -46,17 +47,18 @@ def verdict(adapted: Adapted) -> str:
 
 def usage(args: AdaptArguments, adapted: Adapted) -> list[str]:
     """Three lines with which it is used."""
-    return usage_lines(args.output, adapted.keeps_default, args.video)
+    return usage_lines(args.output, adapted.keeps_default, args.video, adapted.tiles)
 
 
-def usage_lines(output: Path, keeps_default: bool, video: bool) -> list[str]:
+def usage_lines(output: Path, keeps_default: bool, video: bool, tiles: Tiles = None) -> list[str]:
     """As `usage`, of the folder of an adaptation."""
     option = "" if keeps_default else f" --adapter {output / 'adapter'}"
     task = " --task video" if video else ""
+    windows = f" --tiles {tiles}" if tiles else ""
     load = "" if keeps_default else f'; model.load_adapter("{output / "adapter"}")'
     return [
-        f"hf-usod predict NEW_IMAGES{option}{task} --output out --save mask cutout",
-        f"hf-usod evaluate --images IMAGES --masks MASKS{option}   # if you have masks of some",
+        f"hf-usod predict NEW_IMAGES{option}{task}{windows} --output out --save mask cutout",
+        f"hf-usod evaluate --images IMAGES --masks MASKS{option}{windows}   # if you have masks of some",
         f'python: model = AutoModel.from_pretrained(hf_usod.checkpoint_path("{DEFAULT_MODEL}")){load}',
     ]
 

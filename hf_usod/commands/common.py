@@ -45,6 +45,21 @@ def percentage(text: str) -> int:
     return number
 
 
+TILES_HELP = (
+    "look at square windows of so many pixels of the photo too, for objects that are small in it; auto: of a quarter "
+    "of its longer side, and 240 at least, where maps fit the photo better for it; none (default)"
+)
+
+
+def tiles(text: str) -> int | str | None:
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    try:
+        return positive(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number of pixels, auto or none, got {text!r}") from None
+
+
 def check_aux_source(args: argparse.Namespace) -> None:
     """
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..constants import AUX_KINDS, DEFAULT_MODEL
 from ..errors import CommandError
-from .common import not_negative, positive, without_loading_bars
+from .common import TILES_HELP, not_negative, positive, tiles, without_loading_bars
 from .outputs import check_folder, check_page, check_scores
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="store_true",
         help="stretch each map to the full range first, as PySODMetrics does by default; other numbers",
     )
+    out.add_argument("--tiles", type=tiles, metavar="PIXELS|auto|none", help=TILES_HELP)
     out.add_argument("--batch_size", type=positive, default=8, help="images at a time (default: %(default)s)")
     out.add_argument("--num_workers", type=not_negative, help="processes that score (default: one a core)")
     parser.set_defaults(run=run)
@@ -99,7 +100,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _check(args: argparse.Namespace) -> None:
     if args.predictions:
-        if args.model or args.adapter or args.images or args.unlabelled or args.aux or args.task:
+        if args.model or args.adapter or args.images or args.unlabelled or args.aux or args.task or args.tiles:
             raise CommandError("--predictions are scored against --masks alone; leave out the other inputs.")
         if not args.masks:
             raise CommandError("--predictions needs --masks, the folder with the ground truth.")
@@ -199,6 +200,7 @@ def _score_models(args: argparse.Namespace, maps: Path | None) -> "Iterator[Scor
                 note=args.note,
                 batch_size=args.batch_size,
                 folder=folder,
+                tiles=args.tiles,
                 normalize=args.normalize,
                 num_workers=args.num_workers,
             )
@@ -266,6 +268,7 @@ def _judge(args: argparse.Namespace, as_folder: bool) -> int:
     """What can be said of maps without masks."""
     from ..data import list_samples
     from ..errors import DataError
+    from ..inference import Tiled
     from ..loading import load_pipeline
     from ..models.reading_usod import lift_limits
     from ..quality.measure import judge_folder
@@ -279,10 +282,11 @@ def _judge(args: argparse.Namespace, as_folder: bool) -> int:
         detectors = [
             (name, adapter, load_pipeline(name, adapter, device=args.device)) for name, adapter in _models(args)
         ]
-        judged = [
-            Judged(name, adapter, args.unlabelled, judge_folder(predict_samples(detect, samples, args.batch_size)))
-            for name, adapter, detect in detectors
-        ]
+        judged = []
+        for name, adapter, plain in detectors:
+            detect = Tiled(plain, args.tiles) if args.tiles else plain
+            quality = judge_folder(predict_samples(detect, samples, args.batch_size))
+            judged.append(Judged(name, adapter, args.unlabelled, quality, args.tiles))
     except (FileNotFoundError, ValueError) as error:
         raise error if isinstance(error, DataError) else CommandError(str(error)) from error
     print(f"\n{quality_table(judged)}\n{LEGEND}")

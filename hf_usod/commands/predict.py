@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, TextIO
 from ..constants import ALPHAS, AUX_KINDS, EDGES, FORMATS, OUTPUT_KINDS, RUNTIMES
 from ..errors import CommandError, counted
 from .common import (
+    TILES_HELP,
     check_aux_source,
     model_options,
     not_negative,
     percentage,
     positive,
     process_place,
+    tiles,
     unit_interval,
     without_loading_bars,
 )
@@ -106,6 +108,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="fine: outlines follow the photo's own pixels, and cutouts lose the background's colors there; none: as "
         "the model gives them, enlarged (default: %(default)s)",
     )
+    parser.add_argument("--tiles", type=tiles, metavar="PIXELS|auto|none", help=TILES_HELP)
     parser.add_argument("--batch_size", type=positive, default=4, help="images at a time (default: %(default)s)")
     parser.add_argument(
         "--runtime", choices=RUNTIMES, help="what runs the model (default: onnx for a folder that `export` wrote)"
@@ -152,7 +155,7 @@ def _check_lines(path: Path) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check(args)
-    from ..inference import Encoding, Rendering
+    from ..inference import Encoding, Rendering, Tiled
     from ..loading import load_pipeline
     from ..models.reading_usod import lift_limits
 
@@ -163,7 +166,9 @@ def run(args: argparse.Namespace) -> int:
         tuple(args.save), args.threshold, args.background, args.temporal, args.alpha, crop, args.edges
     )
     encoding = Encoding(args.format, args.quality)
-    detect = load_pipeline(args.model, args.adapter, device=args.device, runtime=args.runtime)
+    detect: Detects = load_pipeline(args.model, args.adapter, device=args.device, runtime=args.runtime)
+    if args.tiles:
+        detect = Tiled(detect, args.tiles)
     if args.output == PIPE:
         return _to_standard_output(detect, args.inputs[0], rendering, encoding)
     with _records(_of_this_process(args.json)) as tell:

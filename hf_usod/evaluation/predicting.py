@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..data.batches import Failed, lanes_of, picture_bytes, through
 from ..errors import DataError
 from ..files import write_aside
+from ..inference.tiled import Tiled, Tiles
 from ..models.image_processing_usod import UsodImageProcessor, read_aux, read_image
-from ..models.pipeline_usod import levels
+from ..models.pipeline_usod import SalientObjectDetectionPipeline, levels
 from .reading import upright_size
 from .sets import EvaluationSample
 
@@ -36,9 +38,14 @@ def map_path(folder: Path, sample: EvaluationSample) -> Path:
 
 
 def prepare_folder(
-    folder: Path, model: torch.nn.Module, processor: UsodImageProcessor, samples: list[EvaluationSample]
+    folder: Path,
+    model: torch.nn.Module,
+    processor: UsodImageProcessor,
+    samples: list[EvaluationSample],
+    tiles: Tiles = None,
 ) -> None:
-    """Makes `folder` one for the maps of this model on these images. What another model left in it is removed.
+    """Makes `folder` one for the maps of this model on these images, in these windows. What another model left in it is
+    removed.
 
     Raises:
         FileExistsError: if the folder holds files that were not written here.
@@ -47,7 +54,7 @@ def prepare_folder(
     stamp = {
         "model": fingerprint(model, processor),
         "images": hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16],
-    }
+    } | ({"tiles": tiles} if tiles else {})
     marker = folder / FINGERPRINT_FILE
     if marker.exists():
         if json.loads(marker.read_text()) == stamp:
@@ -65,6 +72,7 @@ def predict_maps(
     samples: list[EvaluationSample],
     batch_size: int = 8,
     folder: Path | None = None,
+    tiles: Tiles = None,
 ) -> Iterator[np.ndarray | Path]:
     """Yields a map a sample, 8-bit `(height, width)` of its ground truth.
 
@@ -72,19 +80,19 @@ def predict_maps(
     evaluation that was stopped goes on where it was.
 
     A model of two streams is given the auxiliary maps; where a sample has none, it is given the image in its place. One
-    that is told what its maps are needs to know their kinds.
+    that is told what its maps are needs to know their kinds. With `tiles` it looks at windows too (see `Tiled`).
 
     Raises:
         ValueError: naming the kinds, if it is told none.
     """
     if folder is not None:
-        prepare_folder(folder, model, processor, samples)
+        prepare_folder(folder, model, processor, samples, tiles)
     made = {sample.id for sample in samples if folder is not None and map_path(folder, sample).exists()}
     lanes, size = lanes_of(model, batch_size)
     outcomes = through(
         [sample for sample in samples if sample.id not in made],
         partial(_read, model.config.takes_aux),
-        partial(_run, model, processor),
+        partial(_run_tiled, _tiled(model, processor, tiles)) if tiles else partial(_run, model, processor),
         partial(_write, folder),
         batch_size=size,
         lanes=lanes,
@@ -118,6 +126,25 @@ def _run(
     with torch.inference_mode():
         outputs = model(**features)
     return [saliency.cpu() for saliency in processor.post_process_saliency(outputs, sizes)]
+
+
+def _tiled(model: PreTrainedModel, processor: UsodImageProcessor, tiles: int | str) -> Tiled:
+    detect = SalientObjectDetectionPipeline(model=model, image_processor=processor, device=model.device)
+    return Tiled(detect, tiles)
+
+
+def _run_tiled(detect: Tiled, samples: list[EvaluationSample], inputs: list) -> Iterator[torch.Tensor]:
+    told = detect.model.config.takes_aux and detect.model.config.modality_informed
+    given = [
+        {"image": image, "aux": aux, **({"aux_kind": sample.aux_kind} if told and aux else {})}
+        for sample, (image, aux, _) in zip(samples, inputs, strict=True)
+    ]
+    maps = detect(given, batch_size=len(inputs), outputs=["predicted_saliency"])
+    for found, (_, _, size) in zip(maps, inputs, strict=True):
+        saliency = found["predicted_saliency"]
+        if saliency.shape != size:
+            saliency = F.interpolate(saliency[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+        yield saliency
 
 
 def _write(folder: Path | None, sample: EvaluationSample, saliency: torch.Tensor) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import text_tables
 from ..files import write_json, write_text
+from ..inference.tiled import model_label
 from .published import PAPER, published_scores
 from .results import Entry, Evaluation, entries_of
 from .usod_saliency.saliency_metrics import CURVES, METRICS, NUM_THRESHOLDS
@@ -24,14 +25,14 @@ def legend(entries: Sequence[Entry]) -> str:
     return LEGEND + (STRETCHED if any(entry.get("normalize") for entry in entries) else "")
 
 
+def entry_label(entry: Entry) -> str:
+    """The model's name in tables."""
+    return model_label(entry["model"], entry.get("adapter"), entry.get("tiles"))
+
+
 def format_score(value: float | None, signed: bool = False) -> str:
     """Three digits, as in the field's tables; a dash for what is not there."""
     return "-" if value is None else f"{value:+.3f}" if signed else f"{value:.3f}"
-
-
-def entry_label(entry: Entry) -> str:
-    """The model's name in tables."""
-    return f"{entry['model']} + {entry['adapter']}" if entry.get("adapter") else entry["model"]
 
 
 def table_rows(entries: Sequence[Entry], columns: Sequence[str], published: bool = True) -> list[list[str]]:

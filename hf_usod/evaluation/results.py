@@ -9,6 +9,7 @@ import torch
 
 from ..errors import DataError
 from ..files import read_json
+from ..inference.tiled import Tiles, model_label
 from ..models.image_processing_usod import UsodImageProcessor
 from .predicting import predict_maps
 from .published import PAPER, published_scores
@@ -28,17 +29,20 @@ class Evaluation:
     metrics: SaliencyMetrics
     adapter: str | None = None  # a task adapter that was in the model
     note: str = ""  # what a reader must know of the model: backbone, pre-training, training data, epoch
+    tiles: Tiles = None  # what windows it looked at too, see `Tiled`
 
     @property
     def label(self) -> str:
         """The model's name in tables and pictures."""
-        return f"{self.model} + {self.adapter}" if self.adapter else self.model
+        return model_label(self.model, self.adapter, self.tiles)
 
     def entry(self) -> dict[str, Any]:
-        """As in results JSON: `model`, `adapter` and `note` if any, `dataset`, `num_images`, and scores by name."""
+        """As in results JSON: `model`, `dataset`, `num_images`, scores by name; `adapter`, `tiles`, `note` if any."""
         entry: dict[str, Any] = {"model": self.model, "dataset": self.dataset, "num_images": len(self.metrics)}
         if self.adapter:
             entry["adapter"] = self.adapter
+        if self.tiles:
+            entry["tiles"] = self.tiles
         if self.note:
             entry["note"] = self.note
         if self.metrics.normalize:
@@ -74,6 +78,7 @@ def evaluate_model(
     note: str = "",
     batch_size: int = 8,
     folder: Path | None = None,
+    tiles: Tiles = None,
     **options: Any,
 ) -> Evaluation:
     """Scores a model; `options` are those of `score_maps`.
@@ -81,13 +86,14 @@ def evaluate_model(
     Args:
         name, adapter: as the report is to call them.
         folder: where its maps are kept, see `predict_maps`.
+        tiles: the windows that it looks at too, see `Tiled`; None for none.
 
     Raises:
         DataError: naming a file that cannot be read or scored.
     """
-    maps = predict_maps(model, processor, list(dataset.samples), batch_size, folder)
+    maps = predict_maps(model, processor, list(dataset.samples), batch_size, folder, tiles)
     metrics = score_maps(dataset.samples, maps, **{"label": f"{adapter or name} on {dataset.name}", **options})
-    return Evaluation(name, dataset.name, metrics, adapter, note)
+    return Evaluation(name, dataset.name, metrics, adapter, note, tiles)
 
 
 def entries_of(evaluations: Sequence[Evaluation]) -> list[Entry]:

@@ -32,7 +32,7 @@ class Measurement:
 
 def read_measurements(folder: Path = RESULTS) -> list[Measurement]:
     """The evaluations among the JSON files in a folder (see `find_entries`), but for scores of maps that were stretched
-    first (`normalize`). Models are known by the last part of their name.
+    first (`normalize`) or made in windows too (`tiles`). Models are known by the last part of their name.
 
     Raises:
         DataError: naming a file that is not JSON.
@@ -41,7 +41,7 @@ def read_measurements(folder: Path = RESULTS) -> list[Measurement]:
         _as_measurement(entry, path)
         for path in sorted(folder.glob("*.json"))
         for entry in find_entries(path)
-        if not entry.get("normalize")
+        if not entry.get("normalize") and not entry.get("tiles")
     ]
 
 

@@ -6,6 +6,7 @@ from .predict import AuxMaps, predict
 from .rendering import Rendering
 from .report import Record, Report
 from .single import detect
+from .tiled import Tiled
 from .video import ClipReport, predict_clip
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Record",
     "Rendering",
     "Report",
+    "Tiled",
     "detect",
     "predict",
     "predict_clip",

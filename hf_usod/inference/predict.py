@@ -28,6 +28,7 @@ from .maps import Maps
 from .rendering import TRANSPARENT, Rendering
 from .report import Record, Report, Tell
 from .speed import AUTO, FEW, at_full_speed
+from .tiled import Tiled
 from .video import predict_clip
 
 OPENED = 1000  # results of an earlier run at most, which takes some tenths of a second
@@ -175,7 +176,8 @@ def predict(
     try:
         kind = "flow" if aux.flow and read_map and detect.model.config.modality_informed else aux.kind
         maps = Maps(detect, batch_size, **({"aux_kind": kind} if kind else {}))
-        many = len(photos) > FEW or any(job.is_clip for job in jobs)  # a clip has many frames
+        # A clip has many frames, and a photo many windows
+        many = len(photos) > FEW or isinstance(detect, Tiled) or any(job.is_clip for job in jobs)
         with at_full_speed(detect, mixed_precision, fold=many):
             _predict_photos(_Photos(maps, rendering, encoding, read_map), photos, progress, report, tell)
             for job in jobs:

@@ -17,6 +17,7 @@ from .encoding import Encoding
 from .maps import Maps
 from .predict import Detects
 from .rendering import TRANSPARENT, Rendering
+from .tiled import Tiled, Tiles
 
 
 @lru_cache(maxsize=2)
@@ -47,6 +48,7 @@ def detect(
     model: str | None = None,
     adapter: str | None = None,
     device: str | None = None,
+    tiles: Tiles = None,
     **rendering: Any,
 ) -> Any:
     """The salient objects of one image. Models stay loaded; of many images, `predict` and the pipeline are faster.
@@ -57,6 +59,7 @@ def detect(
         aux: its depth, thermal or flow map, for a detector that takes one.
         model, adapter: embedded names, folders or Hub ids; see `load`.
         device: None for the fastest there is.
+        tiles: the windows to look at too, for small objects: their side in pixels, or `"auto"`; see `Tiled`.
         rendering: `threshold`, `background`, `alpha`, `crop` and `edges`, see `Rendering`.
 
     Returns:
@@ -71,7 +74,10 @@ def detect(
     if output not in OUTPUT_KINDS:
         raise DataError(f"output {output!r}: choose from {', '.join(OUTPUT_KINDS)}.")
     wanted = Rendering((output,), **rendering)
-    photo, saliency = _shown(_detector(model, adapter, device), read_photo(image), wanted, aux)
+    detector: Detects = _detector(model, adapter, device)
+    if tiles is not None:
+        detector = Tiled(detector, tiles)
+    photo, saliency = _shown(detector, read_photo(image), wanted, aux)
     if output == "saliency" and isinstance(image, (np.ndarray, torch.Tensor)):
         values = saliency
     else:

@@ -18,7 +18,7 @@ _NATIVE = ("avx512_bf16", "amx_bf16")  # what a CPU multiplies numbers of 16 bit
 
 def native_precision(device: torch.device) -> str:
     """bf16 on a CPU that multiplies in it, which halves the network's time; else no."""
-    has = getattr(torch.cpu, "get_capabilities", dict)()
+    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16" if device.type == "cpu" and any(has.get(name) for name in _NATIVE) else "no"
 
 

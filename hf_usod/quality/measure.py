@@ -9,12 +9,13 @@ beside it.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from ..data import Sample
 from ..errors import DataError
-from .predicting import Predicted
 
 SIDE = 80  # pixels: images and maps are compared at this size, where an outline may be a pixel off
 EMPTY, FULL = 0.002, 0.9  # shares of an image below and above which a map says nothing
@@ -24,6 +25,14 @@ _LEAST_OUTLINE = 0.3  # added to the length of outlines, so that a trace of one 
 MOST_EMPTY = 0.2  # of the images, more than by the default model
 MOST_ALIKE = 0.6  # of maps with the mean of the others, as an IoU: a blob in the same place of every image
 SURE = 1.645  # standard errors by which a candidate must be better than the default on the same images: one in 20
+
+
+class Predicted(NamedTuple):
+    """An image, and the map that a model makes of it."""
+
+    sample: Sample
+    image: Image.Image  # RGB, of any size
+    saliency: np.ndarray  # (H, W) uint8, of its size
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,12 @@ def choose(candidates: Mapping[str, FolderQuality], default: str) -> tuple[str, 
 
 def compare(quality: FolderQuality, other: FolderQuality) -> tuple[float, float]:
     """The mean difference of scores on the same images, and its standard error."""
-    differences = np.array([a.score - b.score for a, b in zip(quality.images, other.images, strict=True)])
+    return compare_scores(*([image.score for image in one.images] for one in (quality, other)))
+
+
+def compare_scores(scores: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
+    """As `compare`, of the scores themselves."""
+    differences = np.subtract(scores, others)
     if len(differences) < 2:
         return float(differences.mean()), float("inf")
     return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -10,24 +9,15 @@ from PIL import Image
 from ..data import Sample
 from ..data.batches import Done, Failed, lanes_of, picture_bytes, through
 from ..errors import DataError
+from ..inference.predict import Detects
 from ..inference.speed import FEW, at_full_speed
 from ..models.image_processing_usod import read_aux, read_image
-from ..models.pipeline_usod import SalientObjectDetectionPipeline
+from .measure import Predicted
 
 LARGEST = 640  # pixels a side of the maps that are kept
 
 
-class Predicted(NamedTuple):
-    """An image, and the map that a model makes of it."""
-
-    sample: Sample
-    image: Image.Image  # RGB, at most `LARGEST` pixels a side
-    saliency: np.ndarray  # (H, W) uint8, of its size
-
-
-def predict_samples(
-    detect: SalientObjectDetectionPipeline, samples: Sequence[Sample], batch_size: int = 4
-) -> Iterator[Predicted]:
+def predict_samples(detect: Detects, samples: Sequence[Sample], batch_size: int = 4) -> Iterator[Predicted]:
     """Maps of samples, in their order, with the auxiliary maps where the model takes them.
 
     Raises:
@@ -53,9 +43,7 @@ def _read(with_aux: bool, sample: Sample) -> tuple[Image.Image, Image.Image | No
     return read_image(sample.image), read_aux(sample.aux) if with_aux and sample.aux else None
 
 
-def _run(
-    detect: SalientObjectDetectionPipeline, samples: list[Sample], read: list
-) -> Iterator[tuple[Image.Image, np.ndarray]]:
+def _run(detect: Detects, samples: list[Sample], read: list) -> Iterator[tuple[Image.Image, np.ndarray]]:
     told = detect.model.config.takes_aux and detect.model.config.modality_informed
     inputs = [
         {"image": image, "aux": aux, **({"aux_kind": sample.aux_kind} if told and aux else {})} if aux else image

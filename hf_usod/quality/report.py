@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_json, write_text
+from ..inference.tiled import Tiles, model_label
 from ..text_tables import markdown_table
 from .measure import FolderQuality
 
@@ -27,16 +28,18 @@ class Judged:
     adapter: str | None
     images: Path
     quality: FolderQuality
+    tiles: Tiles = None  # what windows it looked at too, see `Tiled`
 
     @property
     def label(self) -> str:
-        return f"{self.model} + {self.adapter}" if self.adapter else self.model
+        return model_label(self.model, self.adapter, self.tiles)
 
     def entry(self) -> dict[str, Any]:
         """As in quality.json."""
         adapter = {"adapter": self.adapter} if self.adapter else {}
+        tiles = {"tiles": self.tiles} if self.tiles else {}
         images = {"images": self.images.name, "num_images": len(self.quality.images)}
-        return {"model": self.model, **adapter, **images, **self.quality.figures()}
+        return {"model": self.model, **adapter, **tiles, **images, **self.quality.figures()}
 
 
 def quality_table(judged: Sequence[Judged]) -> str:

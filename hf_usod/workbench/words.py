@@ -181,5 +181,10 @@ def verdict(session: Session | None) -> str:
 def usage(session: Session) -> str:
     """Three lines to copy."""
     return "\n".join(
-        usage_lines(session.root, session.chosen == DEFAULT, session.state["asked"].get("task") == "video")
+        usage_lines(
+            session.root,
+            session.chosen == DEFAULT,
+            session.state["asked"].get("task") == "video",
+            session.state.get("tiles"),
+        )
     )

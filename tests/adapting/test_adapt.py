@@ -85,6 +85,23 @@ def test_a_better_candidate_is_taken(photos, small, tmp_path, monkeypatch, capsy
     assert {path.name for path in (output / "runs").iterdir()} == {"trained-by-default", "trained-by-cues"}
 
 
+def test_tiles_are_tried_on_large_images_and_used_where_they_fit_better(photos, small, tmp_path, monkeypatch, capsys):
+    found = adapt(AdaptArguments(photos, tmp_path / "small"), tell=lambda line: None)
+    assert found.tiles is None and "default-tiles" not in found.qualities
+    monkeypatch.setattr(adapting, "LEAST_TILED", 40)
+    monkeypatch.setattr("hf_usod.inference.tiled.AUTO_LEAST", 40)
+    monkeypatch.setattr(adapting, "choose", lambda of, default: (default, "so says the test"))
+    found = adapt(AdaptArguments(photos, tmp_path / "random"), tell=lambda line: None)
+    assert "default-tiles" in found.qualities and any(note.startswith("--tiles auto is") for note in found.notes)
+    monkeypatch.setattr(adapting, "compare_scores", lambda scores, others: (0.2, 0.1))
+    monkeypatch.setattr(adapting, "find_harm", lambda quality, default: "")
+    output = tmp_path / "better"
+    assert run(photos, output) == 0
+    assert "predict NEW_IMAGES --tiles auto --output" in capsys.readouterr().out
+    assert json.loads((output / "adapt.json").read_text())["tiles"] == "auto"
+    assert "--tiles auto is to be used" in (output / "report.html").read_text()
+
+
 def test_bad_cues_are_dropped_and_said(photos, small, tmp_path, monkeypatch):
     monkeypatch.setattr(adapting, "find_harm", lambda quality, default: "" if quality is default else "they are a blob")
     found = adapt(AdaptArguments(photos, tmp_path / "domain"), tell=lambda line: None)
