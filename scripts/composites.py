@@ -51,7 +51,7 @@ COARSE_SIDE = 80  # of the maps that ground is found by
 BATCH = 8  # photos at once, when maps are made
 RULE = DoubtRule()
 SCALE_SLACK = 0.05  # by which the map at the other side may agree less than that of the flipped photo
-GROUND_SOFT, GROUND_AGREEMENT = 0.1, 0.75  # most soft pixels and least agreement of a photo that ground is cut from
+GROUND_SOFT, GROUND_AGREEMENT = 0.06, 0.75  # most soft pixels and least agreement of a photo that ground is cut from
 GROUND_SIDE, GROUND_CONTRAST = 60, 4.0  # least of a strip: pixels, and standard deviation of its values
 LABEL_AREA = (0.015, 0.9)  # of the photo
 
@@ -94,24 +94,24 @@ def normalized(images: torch.Tensor, image_processor: UsodImageProcessor) -> tor
 class Finding:
     """What a detector finds in a photo: maps uint8, and how sure of them it is."""
 
-    refined: np.ndarray  # (SIDE, SIDE): the mean with the flipped photo's map, fitted to the photo
+    label: np.ndarray  # (SIDE, SIDE): the mean with the flipped photo's map, fitted to the photo
     coarse: np.ndarray  # (COARSE_SIDE, COARSE_SIDE): before it is fitted
+    sure: np.ndarray  # (SIDE, SIDE): as the label, with the logits moved; so are those that agree
     flip_agreement: float  # IoU of the photo's map and the flipped photo's
     scale_agreement: float  # IoU of the mean and the map at OTHER_SIDE
-    soft: float  # pixels between .1 and .9
 
     def has_clear_object(self) -> bool:
-        """By RULE: agreement and softness of the map as it is, the rest of the map fitted to the photo."""
-        fitted = self.refined / 255
+        """By RULE: agreement of the maps as they are, all else of the map fitted to the photo."""
+        fitted = self.sure / 255
         return (
             self.flip_agreement > RULE.agreement
             and self.scale_agreement > RULE.agreement - SCALE_SLACK
-            and self.soft < RULE.soft
-            and beyond_doubt(fitted, fitted, DoubtRule(soft=1.0))
+            and beyond_doubt(fitted, fitted, RULE)
         )
 
     def has_sure_ground(self) -> bool:
-        return self.soft < GROUND_SOFT and self.flip_agreement > GROUND_AGREEMENT
+        soft = ((self.sure > 25) & (self.sure < 230)).mean()
+        return soft < GROUND_SOFT and self.flip_agreement > GROUND_AGREEMENT
 
 
 def overlap(maps: torch.Tensor, others: torch.Tensor) -> list[float]:
@@ -125,26 +125,34 @@ def to_bytes(maps: torch.Tensor) -> np.ndarray:
     return (maps * 255).round().byte().numpy()[:, 0]
 
 
+def fitted(model: UsodSdModel, images: torch.Tensor, maps: torch.Tensor) -> np.ndarray:
+    """Maps of normalized images, fitted to them as the model fits its own; uint8."""
+    refined = model.refiner(images, maps) / model.refiner.gain
+    return to_bytes((model.config.refined_contrast * refined.logit(eps=1e-4)).sigmoid())
+
+
 @torch.inference_mode()
-def findings(loaded: Loaded, squares: np.ndarray) -> list[Finding]:
-    """What a detector without `refine_maps` finds in photos `(B, SIDE, SIDE, 3)`."""
+def findings(loaded: Loaded, squares: np.ndarray, shift: float) -> list[Finding]:
+    """What a detector without `refine_maps` finds in photos `(B, SIDE, SIDE, 3)`; of how sure it is of it, with its
+    logits moved by `shift`."""
     model, image_processor = loaded
     images = normalized(to_unit(squares), image_processor)
 
-    def saliency(views: torch.Tensor) -> torch.Tensor:
-        return model(pixel_values=views).logits.sigmoid()
+    def logits(views: torch.Tensor) -> torch.Tensor:
+        return model(pixel_values=views).logits.float()
 
-    straight, flipped = saliency(images), saliency(images.flip(-1)).flip(-1)
-    mean = (straight + flipped) / 2
-    other = saliency(F.interpolate(images, (OTHER_SIDE,) * 2, mode="bilinear", antialias=True))
-    refined = model.refiner(images, mean) / model.refiner.gain
-    refined = (model.config.refined_contrast * refined.logit(eps=1e-4)).sigmoid()
+    def mean(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return (one.sigmoid() + other.sigmoid()) / 2
+
+    straight, flipped = logits(images), logits(images.flip(-1)).flip(-1)
+    small = logits(F.interpolate(images, (OTHER_SIDE,) * 2, mode="bilinear", antialias=True))
+    found, sure = mean(straight, flipped), mean(straight + shift, flipped + shift)
     columns = (
-        to_bytes(refined),
-        to_bytes(F.interpolate(mean, (COARSE_SIDE,) * 2, mode="area")),
-        overlap(straight, flipped),
-        overlap(mean, F.interpolate(other, (SIDE,) * 2, mode="bilinear")),
-        ((mean > 0.1) & (mean < 0.9)).float().mean((1, 2, 3)).tolist(),
+        fitted(model, images, found),
+        to_bytes(F.interpolate(found, (COARSE_SIDE,) * 2, mode="area")),
+        fitted(model, images, sure),
+        overlap((straight + shift).sigmoid(), (flipped + shift).sigmoid()),
+        overlap(sure, F.interpolate((small + shift).sigmoid(), (SIDE,) * 2, mode="bilinear")),
     )
     return [Finding(*values) for values in zip(*columns, strict=True)]
 
@@ -157,10 +165,10 @@ def enlarged(saliency: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 def cut_photo(folder: Path, number: int, path: Path, finding: Finding) -> None:
     """Writes the label of a photo and what can be cut out of it."""
-    Image.fromarray((finding.refined > 127).astype(np.uint8) * 255).save(folder / "labels" / f"{number:05d}.png")
+    Image.fromarray((finding.label > 127).astype(np.uint8) * 255).save(folder / "labels" / f"{number:05d}.png")
     image = np.asarray(read_image(path))
     if finding.has_clear_object():
-        cutout = cut_out(image, enlarged(finding.refined, image))
+        cutout = cut_out(image, enlarged(finding.sure, image))
         write_cutout(folder / "objects" / f"{number:05d}.png", cutout)
     if finding.has_sure_ground():
         for place, strip in enumerate(object_free(image, enlarged(finding.coarse, image))):
@@ -180,7 +188,7 @@ def cut(args: argparse.Namespace, folder: Path) -> None:
     names, entries = list(photos), []
     for start in tqdm(range(0, len(names), BATCH), "cutting", unit="batch"):
         batch = names[start : start + BATCH]
-        found = findings(loaded, np.stack([read_square(photos[name]) for name in batch]))
+        found = findings(loaded, np.stack([read_square(photos[name]) for name in batch]), args.shift)
         for number, (name, finding) in enumerate(zip(batch, found, strict=True), start):
             cut_photo(folder, number, photos[name], finding)
             entries.append({"photo": name, "agreement": min(finding.flip_agreement, finding.scale_agreement)})
@@ -366,6 +374,12 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     cutting = commands.add_parser("cut", help="objects beyond doubt, object-free ground, and labels of all photos")
     cutting.add_argument("--model", default="usod-rgb-lite", help="the detector whose maps say what is what")
+    cutting.add_argument(
+        "--shift",
+        type=float,
+        default=0.0,
+        help="added to its logits to see how sure it is: 2 takes back what the embedded one's are moved by",
+    )
     training = commands.add_parser("train", help="train a detector on with composites of what was cut, and photos")
     option = training.add_argument
     option("--pieces", type=Path, required=True, help="what `cut` wrote")
