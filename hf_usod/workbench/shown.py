@@ -75,5 +75,5 @@ def _download(session: Session) -> Update:
         return {"visible": True, "interactive": False}
     key = hashlib.sha256(f"{session.root} {weights.stat().st_mtime_ns}".encode()).hexdigest()[:16]
     folder = Path(get_upload_folder()) / key
-    packed = next(folder.glob("*.zip"), None) or pack(session, folder)
+    packed = next(folder.glob("[!.]*.zip"), None) or pack(session, folder)
     return {"value": str(packed), "visible": True, "interactive": True}

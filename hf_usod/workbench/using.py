@@ -14,6 +14,7 @@ from PIL import Image
 from ..adapting.candidates import DEFAULT
 from ..constants import DEFAULT_MODEL
 from ..errors import PublishError
+from ..files import write_aside
 from ..inference.rendering import Rendering, overlay
 from ..loading import load_pipeline
 from ..models.image_processing_usod import read_image
@@ -76,10 +77,14 @@ def pack(session: Session, folder: Path) -> Path | None:
         return None
     name = f"{session.images.name}-adapter"
     file = folder / f"{name}.zip"
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(source.rglob("*")):
-            if path.is_file():
-                archive.write(path, f"{name}/{path.relative_to(source).as_posix()}")
+
+    def write(aside: Path) -> None:
+        with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(source.rglob("*")):
+                if path.is_file():
+                    archive.write(path, f"{name}/{path.relative_to(source).as_posix()}")
+
+    write_aside(file, write)
     return file
 
 

@@ -116,7 +116,7 @@ def test_what_is_compared_and_packed(run, tmp_path):
     assert using.pack(session, tmp_path) is None
     (run / "adapter").mkdir()
     (run / "adapter" / "adapter_config.json").write_text("{}")
-    assert using.pack(session, tmp_path).name == "photos-adapter.zip"
+    assert using.pack(session, tmp_path / "new").name == "photos-adapter.zip"
 
 
 @pytest.fixture
