@@ -59,7 +59,7 @@ class _Page:
     def _folder_step(self) -> None:
         gr.Markdown("### Choose a folder of images of one kind", elem_classes="wb-head")
         self.typed = gr.Textbox(
-            label="Folder of images", placeholder="/home/me/my-images", elem_id="folder", submit_btn=False
+            label="Folder of images", placeholder="/home/me/my-images", elem_id="folder", max_lines=1
         )
         self.browser = gr.HTML(
             _FOLDERS,
@@ -116,7 +116,7 @@ class _Page:
                 with gr.Tab("Compare"), gr.Row(equal_height=False):
                     with gr.Column(scale=3, min_width=300):
                         self.slider = gr.ImageSlider(
-                            label="The default model, and the one chosen below",
+                            label="Left the default model, right the chosen one",
                             interactive=False,
                             max_height=520,
                             elem_id="compare",

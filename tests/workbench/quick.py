@@ -11,7 +11,7 @@ if __name__ == "__main__":
     from hf_usod.workbench import process
 
     candidates.SIZE, candidates.STRIDE, candidates.EPOCHS, candidates.STEPS = 128, 32, 1, 1
-    candidates.label_refinement = lambda: "none"
+    adapt.label_refinement = lambda: "none"
     adapt.embedded = lambda: candidates.embedded()[:1]
     process.COMMAND[:] = [sys.executable, __file__]
     sys.exit(cli.main())
