@@ -59,7 +59,6 @@ def predict(candidate: Candidate, samples: Sequence[EvaluationSample], folder: P
     missing = [sample for sample in samples if not files[sample.id].exists()]
     if missing:
         detect = load_pipeline(candidate.model, candidate.adapter)
-        detect.model.config.refine_maps = False
         detect.image_processor.size = {"height": SIDE, "width": SIDE}
         plain = [Sample(sample.id, sample.image, sample.aux, sample.aux_kind) for sample in missing]
         for predicted in predict_samples(detect, plain):

@@ -204,10 +204,9 @@ class _Adaptation:
             self.folder.save()
 
     def _judge(self, candidate: Candidate) -> None:
-        maps = self.folder.root / "maps" / candidate.name
         quality = self._step(
             f"maps {candidate.name}",
-            lambda: judge(candidate, self.held_out, maps, self.args.device, self.args.batch_size),
+            lambda: judge(candidate, self.held_out, self.folder.root, self.args.device, self.args.batch_size),
         )
         self.candidates.append(candidate)
         self.qualities[candidate.name] = quality

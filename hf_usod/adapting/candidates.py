@@ -138,18 +138,20 @@ def transfer_cues(images: Path, aux: Path | None, folder: Path, seed: int) -> Ca
 
 
 def judge(
-    candidate: Candidate, samples: Sequence[Sample], folder: Path, device: str | None, batch_size: int
+    candidate: Candidate, samples: Sequence[Sample], root: Path, device: str | None, batch_size: int
 ) -> FolderQuality:
-    """What can be said of a candidate's maps of samples, which are kept as PNGs in a folder, and not made again."""
-    made = [sample for sample in samples if not map_file(folder, sample).exists()]
-    if made:
+    """What can be said of a candidate's maps of samples. They are kept as PNGs, and not made again: in `measured/NAME`
+    of the root as the network gives them, by which they are judged, and in `maps/NAME` as people get them."""
+    measured, shown = root / "measured" / candidate.name, root / "maps" / candidate.name
+    missing = {folder: [s for s in samples if not map_file(folder, s).exists()] for folder in (measured, shown)}
+    if any(missing.values()):
         detect: Detects = load_pipeline(candidate.model, candidate.adapter, device=device)
         if candidate.tiles is not None:
             detect = Tiled(detect, candidate.tiles)
-        for predicted in predict_samples(detect, made, batch_size):
-            picture = Image.fromarray(predicted.saliency)
-            write_aside(map_file(folder, predicted.sample), picture.save)
-    return judge_folder(_kept(sample, map_file(folder, sample)) for sample in samples)
+        for folder, made in missing.items():
+            for predicted in predict_samples(detect, made, batch_size, refined=folder == shown) if made else ():
+                write_aside(map_file(folder, predicted.sample), Image.fromarray(predicted.saliency).save)
+    return judge_folder(_kept(sample, map_file(measured, sample)) for sample in samples)
 
 
 def judge_parts(samples: Sequence[Sample], folder: Path) -> list[float]:

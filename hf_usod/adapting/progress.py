@@ -12,7 +12,7 @@ from .candidates import CUES
 FLOW = "flow"
 # Seconds that one of each takes on a slow processor: a frame, an image, a label, a step. What was measured in the
 # folder corrects them, so that it is their relations that matter.
-TYPICAL = {FLOW: 0.3, "maps": 0.2, "labels": 0.6, CUES: 1.2, "training": 2.4}
+TYPICAL = {FLOW: 0.3, "maps": 0.4, "labels": 0.6, CUES: 1.2, "training": 2.4}
 _PLACES = {"maps": "maps", "labels": "labels", "training": "runs"}
 
 

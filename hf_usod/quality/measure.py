@@ -56,8 +56,9 @@ class ImageQuality:
 
     @property
     def score(self) -> float:
-        """In [0, 1]: the alignment, less what touches the frame."""
-        return max(0.0, self.alignment) * (1 - self.border)
+        """In [0, 1]: the alignment, less what touches the frame, and what is undecided: outlines of strange things are
+        as sharp as others, but a model that sees what it does not know is less sure of them."""
+        return max(0.0, self.alignment) * (1 - self.border) * (1 - self.undecided)
 
     @property
     def is_empty(self) -> bool:

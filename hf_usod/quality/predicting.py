@@ -1,10 +1,12 @@
 """The maps of a model on images that nobody has drawn masks for."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 from PIL import Image
+from transformers import PretrainedConfig
 
 from ..data import Sample
 from ..data.batches import Done, Failed, lanes_of, picture_bytes, through
@@ -17,13 +19,19 @@ from .measure import Predicted
 LARGEST = 640  # pixels a side of the maps that are kept
 
 
-def predict_samples(detect: Detects, samples: Sequence[Sample], batch_size: int = 4) -> Iterator[Predicted]:
+def predict_samples(
+    detect: Detects, samples: Sequence[Sample], batch_size: int = 4, refined: bool = False
+) -> Iterator[Predicted]:
     """Maps of samples, in their order, with the auxiliary maps where the model takes them.
+
+    Args:
+        refined: whether a detector fits them to the images, if its configuration says so. What is to be measured is as
+            the network gives it: fitted, everything has sharp outlines, and nothing is undecided.
 
     Raises:
         DataError, ValueError, OSError: naming an image that cannot be read.
     """
-    with at_full_speed(detect, fold=len(samples) > FEW):
+    with _refining(detect.model.config, refined), at_full_speed(detect, fold=len(samples) > FEW):
         lanes, size = lanes_of(detect.model, batch_size)
         outcomes: Iterator[Done | Failed] = through(
             samples,
@@ -37,6 +45,18 @@ def predict_samples(detect: Detects, samples: Sequence[Sample], batch_size: int 
             if isinstance(outcome, Failed):
                 raise outcome.error
             yield Predicted(sample, *outcome.result)
+
+
+@contextmanager
+def _refining(config: PretrainedConfig, wanted: bool) -> Iterator[None]:
+    before = getattr(config, "refine_maps", False)
+    if before:
+        config.refine_maps = wanted
+    try:
+        yield
+    finally:
+        if before:
+            config.refine_maps = True
 
 
 def _read(with_aux: bool, sample: Sample) -> tuple[Image.Image, Image.Image | None]:

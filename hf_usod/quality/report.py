@@ -14,9 +14,10 @@ from .measure import FolderQuality
 
 LEGEND = (
     "quality: how well outlines follow the images' edges (alignment: 0 by chance, 1 along the strongest), less the "
-    "share of the frame that is object (border); higher is better, between models on the same images. object, "
-    "undecided: shares of an image. empty: share of images whose map is empty or full. alike: how much each map is "
-    "like the mean of the others. Whether what was found is the thing you mean, no number without masks says."
+    "share of the frame that is object (border) and of the image that is undecided; higher is better, between models "
+    "on the same images. object, undecided: shares of an image. empty: share of images whose map is empty or full. "
+    "alike: how much each map is like the mean of the others. Whether what was found is the thing you mean, no number "
+    "without masks says."
 )
 
 
