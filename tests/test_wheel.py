@@ -50,6 +50,8 @@ def test_the_wheel_is_whole(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder, place, kind in (
         ("hf_usod", "hf_usod", "*.py"),
+        ("hf_usod", "hf_usod", "*.css"),
+        ("hf_usod", "hf_usod", "*.js"),
         ("model_cards", "hf_usod/cards", "*.*"),
         ("scripts/recipes", "hf_usod/recipes", "*.yaml"),
         ("space/examples", "hf_usod/examples", "*.*"),

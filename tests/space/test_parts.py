@@ -144,3 +144,31 @@ def test_uploads_and_results_are_removed(monkeypatch, tmp_path):
     finally:
         demo.close()
         sys.modules.pop("app", None)
+
+
+@pytest.mark.slow
+def test_an_adapter_made_meanwhile_is_offered(adapter, tmp_path):
+    """Also another one by the same name, as a further training makes it."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from engine import Engine
+
+    engine, photo = Engine("cpu"), Image.open(SPACE / "examples" / "coffee.jpg")
+    other = shutil.copytree(adapter, tmp_path / "other")
+    file = other / "adapter_model.safetensors"
+    save_file({name: torch.zeros_like(value) for name, value in load_file(file).items()}, file)
+
+    def saliency():
+        return np.asarray(
+            engine.detector(engine.models[0], "mine")(photo, outputs=["saliency"])["saliency"], np.float32
+        )
+
+    engine.offer("mine", str(adapter))
+    assert "mine" in engine.adapters(engine.models[0])
+    first = saliency()
+    engine.offer("mine", str(adapter))
+    assert np.array_equal(saliency(), first)
+    engine.offer("mine", str(other))
+    assert np.abs(saliency() - first).mean() > 1
