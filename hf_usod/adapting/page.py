@@ -17,8 +17,8 @@ from .candidates import CUES, DEFAULT, map_file
 MOST_PICTURES = 40
 LIMITS = (
     "Quality is how well the outlines of maps follow the edges of their images, less what touches the frame and what "
-    "is undecided; no mask was looked at. It tells blurred, empty, inverted and much too large maps from sharp ones; it "
-    "cannot tell whether what was found is the thing you mean. Look at the pictures."
+    "is undecided; no mask was looked at. It tells blurred, empty, inverted and much too large maps from sharp ones; "
+    "it cannot tell whether what was found is the thing you mean. Look at the pictures."
 )
 
 
