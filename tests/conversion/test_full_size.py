@@ -102,16 +102,16 @@ def story(released, without_package, tmp_path_factory):
     Image.open(PHOTO).convert("L").resize((60, 40)).save(root / "maps" / "cat.png")
     (root / "card.md").write_text(CARD)
     photos, card = f"{root}/photos", f"{root}/card.md"
+    plain = ["--edges", "none", "--mixed_precision", "no"]
     commands = [
         ["convert", f"{root}/sd.pth", "--output", f"{root}/usod-rgb"],
         ["convert", "transferred.pth", "--output", "transferred"],  # seen from the folder it runs in
         ["convert", f"{root}/sce.pth", "--output", f"{root}/sce"],
-        ["predict", photos, "--edges", "none", "--model", f"{root}/usod-rgb", "--output", f"{root}/out/rgb"],
+        ["predict", photos, *plain, "--model", f"{root}/usod-rgb", "--output", f"{root}/out/rgb"],
         [
             "predict",
             photos,
-            "--edges",
-            "none",
+            *plain,
             "--model",
             f"{root}/transferred",
             "--aux",
@@ -122,19 +122,18 @@ def story(released, without_package, tmp_path_factory):
         [
             "predict",
             photos,
-            "--edges",
-            "none",
+            *plain,
             "--adapter",
             f"{root}/transferred/adapter",
             "--output",
             f"{root}/out/adapter",
         ],
-        ["predict", photos, "--edges", "none", "--adapter", f"{root}/sce/adapter", "--output", f"{root}/out/sce"],
+        ["predict", photos, *plain, "--adapter", f"{root}/sce/adapter", "--output", f"{root}/out/sce"],
         ["publish", "model", f"{root}/usod-rgb", "--repo", RGB],
         ["publish", "model", f"{root}/transferred", "--repo", NSI],
         ["publish", "adapter", f"{root}/transferred/adapter", "--base", NSI, "--repo", ADAPTER, "--card", card],
         ["publish", "model", f"{root}/usod-rgb", "--repo", RGB],
-        ["predict", photos, "--edges", "none", "--adapter", ADAPTER, "--output", f"{root}/out/hub"],
+        ["predict", photos, *plain, "--adapter", ADAPTER, "--output", f"{root}/out/hub"],
     ]
     (root / "commands.json").write_text(json.dumps(commands))
     with LocalHub() as hub:
