@@ -229,7 +229,7 @@ class _Adaptation:
         reviewed labels."""
         detectors = {c.name: self.qualities[c.name] for c in self.candidates if c.is_detector}
         best = self._candidate(choose(detectors, DEFAULT)[0])
-        sources = [Source(f"trained-by-{best.name}", best, "pixel", rectify=True)]
+        sources = [Source(f"trained-by-{best.name}", best, "pixel", rectify=False)]
         if harm := self._harm(cues.name):
             self.notes.append(f"Labels of the cue extractor were not used: {harm}.")
         else:
