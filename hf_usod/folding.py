@@ -12,6 +12,13 @@ PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
 Run = Callable[[nn.Module], Sequence[torch.Tensor]]  # a module, on an example
 
 
+def cpu_knows_bf16() -> bool:
+    """Whether the processor multiplies in bf16 itself (AVX-512 BF16, AMX); others emulate it, many times slower than
+    single precision."""
+    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
 class PointwiseConv(nn.Conv2d):
     """A 1 x 1 convolution by oneDNN on a CPU, however many threads there are. PyTorch takes it for several only; one
     multiplies matrices, which on processors with AVX-512 may take twice the time."""

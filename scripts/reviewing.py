@@ -81,7 +81,7 @@ def place(labels: Sequence[Label], folder: Path) -> None:
 
 def train(args: argparse.Namespace) -> None:
     prepare_cpu()
-    source = Source("reviewed", embedded()[0], "pixel", rectify=False)
+    source = Source("reviewed", embedded()[0], "pixel")
     samples = spread(folder_samples(*map(Path, args.train.split(":"))), args.most)
     folder = args.runs / args.name / "labels"
     make_labels(source, [Sample(s.id, s.image) for s in samples if s.image], folder, None, 4)
@@ -97,7 +97,7 @@ def train(args: argparse.Namespace) -> None:
         left, dropped = review(labels, clicks)
         run = args.runs / args.name / f"clicks-{clicks}-seed-{args.seed}"
         place(left, run / "images")
-        arguments = detector_arguments(run / "images", None, folder, run / "run", args.seed, source.rectify)
+        arguments = detector_arguments(run / "images", None, folder, run / "run", args.seed)
         adapter = train_detector(replace(arguments, size=args.size, scale_stride=min(STRIDE, args.size // 4)))
         model, processor = load(source.candidate.model, str(adapter))
         scores = evaluate_model(DEFAULT, model, processor, test, num_workers=0).metrics.results()

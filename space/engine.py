@@ -141,17 +141,6 @@ class Detector:
         return self._engine.model(self._model)
 
     @property
-    def offer(self, name: str, source: str) -> None:
-        """Has an adapter of the default model be one of those that can be chosen, in place of one of that name."""
-        if self._adapters.get(name) != source:
-            self._worker.submit(self._forget, name).result()
-            self._adapters[name], self._bases[name] = source, DEFAULT_MODEL
-
-    def _forget(self, name: str) -> None:
-        pipeline, key = self._pipelines.get(DEFAULT_MODEL), _key(name)
-        if pipeline is not None and key in getattr(pipeline.model, "peft_config", {}):
-            pipeline.model.delete_adapter(key)
-
     def takes_aux(self) -> bool:
         return self._engine.takes_aux(self._model)
 

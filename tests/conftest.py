@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -39,6 +40,20 @@ def _pillow_has_its_limits(monkeypatch):
 def _the_same_numbers_on_every_cpu(monkeypatch):
     """Predictions are in single precision, also where bf16 is faster."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by playwright."""
+    reason = "browser tests need playwright: pip install playwright"
+    sync_api = pytest.importorskip("playwright.sync_api", reason=reason)
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("browser tests need Chromium (Debian: apt install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def _tiny_backbone(stem: bool = False) -> ResNetConfig:

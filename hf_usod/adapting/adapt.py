@@ -229,11 +229,11 @@ class _Adaptation:
         reviewed labels."""
         detectors = {c.name: self.qualities[c.name] for c in self.candidates if c.is_detector}
         best = self._candidate(choose(detectors, DEFAULT)[0])
-        sources = [Source(f"trained-by-{best.name}", best, "pixel", rectify=False)]
+        sources = [Source(f"trained-by-{best.name}", best, "pixel")]
         if harm := self._harm(cues.name):
             self.notes.append(f"Labels of the cue extractor were not used: {harm}.")
         else:
-            sources.append(Source(f"trained-by-{CUES}", cues, label_refinement(), rectify=False))
+            sources.append(Source(f"trained-by-{CUES}", cues, label_refinement()))
         makers = {source.name: source for source in sources}
         for name, review in self.reviews:
             if review.labels not in makers:
@@ -242,7 +242,7 @@ class _Adaptation:
                     f"{', '.join(makers)}."
                 )
             maker = makers[review.labels]
-            sources.append(Source(name, maker.candidate, maker.refine, rectify=False, review=review))
+            sources.append(Source(name, maker.candidate, maker.refine, review=review))
         return sources
 
     def _label(self, source: Source, labels: Path) -> Sequence[Sample]:

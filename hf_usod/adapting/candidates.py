@@ -63,14 +63,12 @@ class Source:
     """What makes labels, and how they are used.
 
     Args:
-        rectify: whether they are corrected by the detector that learns from them (SPR).
         review: what a person said of them.
     """
 
     name: str
     candidate: Candidate
     refine: str
-    rectify: bool
     review: Review | None = None
 
 
@@ -117,16 +115,14 @@ def transfer_arguments(images: Path, aux: Path | None, folder: Path, seed: int) 
     return TransferArguments(**_shared(images, aux, folder, seed), base=DEFAULT_CUE_EXTRACTOR)
 
 
-def detector_arguments(
-    images: Path, aux: Path | None, labels: Path, folder: Path, seed: int, rectify: bool
-) -> DetectorArguments:
+def detector_arguments(images: Path, aux: Path | None, labels: Path, folder: Path, seed: int) -> DetectorArguments:
     """Of an adapter's training."""
     return DetectorArguments(
         **_shared(images, aux, folder, seed),
         labels=[str(labels)],
         adapt=DEFAULT_MODEL,
         learning_rate=RATE,
-        spr="both" if rectify else "none",
+        spr="none",
     )
 
 
@@ -204,8 +200,7 @@ def judge_labels(samples: Sequence[Sample], folder: Path) -> dict[str, float]:
 
 def train_adapter(source: Source, images: Path, aux: Path | None, labels: Path, folder: Path, seed: int) -> Candidate:
     """Trains an adapter of the default model; goes on where it was stopped."""
-    adapter = train_detector(detector_arguments(images, aux, labels, folder, seed, source.rectify))
+    adapter = train_detector(detector_arguments(images, aux, labels, folder, seed))
     kept = "as you reviewed them" if source.review else "as they are"
-    used = "corrected as it learned" if source.rectify else kept
-    about = f"an adapter trained here on labels by {source.candidate.name} ({source.refine}), {used}"
+    about = f"an adapter trained here on labels by {source.candidate.name} ({source.refine}), {kept}"
     return Candidate(source.name, DEFAULT_MODEL, str(adapter), about)

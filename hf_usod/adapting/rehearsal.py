@@ -38,7 +38,7 @@ def rehearse_adapt(args: AdaptArguments) -> Iterator[str]:
             resume=False,
             sce=transfer_arguments(images, aux, run / "sce", args.seed),
             labels=LabelArguments(None, False, label_refinement()),
-            sd=detector_arguments(images, aux, run / "labels", run / "sd", args.seed, rectify=False),
+            sd=detector_arguments(images, aux, run / "labels", run / "sd", args.seed),
         )
         yield from rehearse(plan)
     yield "sd is done twice, with labels by two sources, and maps of all candidates are made in between."

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from ..data.batches import Failed, lanes_of, picture_bytes, through
 from ..errors import DataError
 from ..files import write_aside
+from ..inference.maps import as_input
 from ..inference.tiled import Tiled, Tiles
 from ..models.image_processing_usod import UsodImageProcessor, read_aux, read_image
 from ..models.pipeline_usod import SalientObjectDetectionPipeline, levels
@@ -134,9 +135,8 @@ def _tiled(model: PreTrainedModel, processor: UsodImageProcessor, tiles: int | s
 
 
 def _run_tiled(detect: Tiled, samples: list[EvaluationSample], inputs: list) -> Iterator[torch.Tensor]:
-    told = detect.model.config.takes_aux and detect.model.config.modality_informed
     given = [
-        {"image": image, "aux": aux, **({"aux_kind": sample.aux_kind} if told and aux else {})}
+        as_input(detect.model.config, image, aux, sample.aux_kind)
         for sample, (image, aux, _) in zip(samples, inputs, strict=True)
     ]
     maps = detect(given, batch_size=len(inputs), outputs=["predicted_saliency"])

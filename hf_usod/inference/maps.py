@@ -4,9 +4,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from ..errors import DataError, is_out_of_memory
+
+
+def as_input(config: PreTrainedConfig, image: Image.Image, aux: Image.Image | None, aux_kind: str | None) -> Any:
+    """What a pipeline takes: an image, with its auxiliary map if there is one, and that one's kind if the model is told
+    it."""
+    if aux is None:
+        return image
+    told = config.takes_aux and config.modality_informed
+    return {"image": image, "aux": aux, **({"aux_kind": aux_kind} if told else {})}
 
 
 class Maps:

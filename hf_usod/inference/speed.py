@@ -7,19 +7,17 @@ from typing import Any
 import torch
 
 from ..errors import DataError
-from ..folding import PRECISIONS, fold_batch_norms, maps_of_an_example
+from ..folding import PRECISIONS, cpu_knows_bf16, fold_batch_norms, maps_of_an_example
 from ..models.modeling_usod_sce import UsodSceModel
 from ..models.modeling_usod_sd import UsodSdModel
 
 FEW = 20  # photos that are done sooner than a faster copy of the model is made
 AUTO = "auto"
-_NATIVE = ("avx512_bf16", "amx_bf16")  # what a CPU multiplies numbers of 16 bits with, as PyTorch calls it
 
 
 def native_precision(device: torch.device) -> str:
     """bf16 on a CPU that multiplies in it, which halves the network's time; else no."""
-    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bf16" if device.type == "cpu" and any(has.get(name) for name in _NATIVE) else "no"
+    return "bf16" if device.type == "cpu" and cpu_knows_bf16() else "no"
 
 
 @contextmanager

@@ -6,11 +6,12 @@ from functools import partial
 
 import numpy as np
 from PIL import Image
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 
 from ..data import Sample
 from ..data.batches import Done, Failed, lanes_of, picture_bytes, through
 from ..errors import DataError
+from ..inference.maps import as_input
 from ..inference.predict import Detects
 from ..inference.speed import FEW, at_full_speed
 from ..models.image_processing_usod import read_aux, read_image
@@ -48,7 +49,7 @@ def predict_samples(
 
 
 @contextmanager
-def _refining(config: PretrainedConfig, wanted: bool) -> Iterator[None]:
+def _refining(config: PreTrainedConfig, wanted: bool) -> Iterator[None]:
     before = getattr(config, "refine_maps", False)
     if before:
         config.refine_maps = wanted
@@ -64,9 +65,8 @@ def _read(with_aux: bool, sample: Sample) -> tuple[Image.Image, Image.Image | No
 
 
 def _run(detect: Detects, samples: list[Sample], read: list) -> Iterator[tuple[Image.Image, np.ndarray]]:
-    told = detect.model.config.takes_aux and detect.model.config.modality_informed
     inputs = [
-        {"image": image, "aux": aux, **({"aux_kind": sample.aux_kind} if told and aux else {})} if aux else image
+        as_input(detect.model.config, image, aux, sample.aux_kind)
         for sample, (image, aux) in zip(samples, read, strict=True)
     ]
     for sample, (image, _), made in zip(

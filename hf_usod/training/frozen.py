@@ -11,7 +11,7 @@ from torch import nn
 from transformers.modeling_outputs import BackboneOutput
 
 from ..data.batches import open_lanes
-from ..folding import PRECISIONS, fold_batch_norms
+from ..folding import PRECISIONS, cpu_knows_bf16, fold_batch_norms
 
 
 def frozen_precision(asked: str | None, accelerator: Accelerator) -> str:
@@ -25,11 +25,6 @@ def frozen_precision(asked: str | None, accelerator: Accelerator) -> str:
     if asked is None and accelerator.mixed_precision == "no" and accelerator.device.type == "cpu" and cpu_knows_bf16():
         return "bf16"
     return accelerator.mixed_precision
-
-
-def cpu_knows_bf16() -> bool:
-    """Whether the processor multiplies in bf16 itself; others emulate it, many times slower than single precision."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 class FrozenBackbone:

@@ -168,7 +168,7 @@ def test_places_that_are_refused(photos, small, tmp_path):
 @pytest.mark.parametrize("count, epochs", [(30, 60), (420, 5), (600, 3), (5000, 3)])
 def test_small_folders_are_gone_through_more_often(monkeypatch, tmp_path, count, epochs):
     monkeypatch.setattr(candidates, "list_images", lambda folder: [folder] * count)
-    arguments = candidates.detector_arguments(tmp_path, None, tmp_path, tmp_path, 0, True)
+    arguments = candidates.detector_arguments(tmp_path, None, tmp_path, tmp_path, 0)
     assert arguments.num_epochs == candidates.transfer_arguments(tmp_path, None, tmp_path, 0).num_epochs == epochs
 
 

@@ -20,7 +20,6 @@ from hf_usod.loading import load_pipeline
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 MODULES = [ROOT / "node_modules", *map(Path, os.environ.get("NODE_PATH", "").split(os.pathsep))]
 WITHOUT = """
 import sys
@@ -56,27 +55,23 @@ def test_python_without_pytorch(exported, tmp_path):
 
 
 @pytest.fixture
-def page(exported, tmp_path):
+def page(browser, exported, tmp_path):
     """The page of the documentation, served and open."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     modules = next((folder for folder in MODULES if (folder / "onnxruntime-web" / "package.json").is_file()), None)
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium (Debian: apt install chromium)")
     if modules is None:
         pytest.skip("needs onnxruntime-web: npm install onnxruntime-web, here or where NODE_PATH says")
     (tmp_path / "index.html").write_text(shown("html"))
     (tmp_path / "exported").symlink_to(exported)
     (tmp_path / "node_modules").symlink_to(modules.resolve())
     handler = functools.partial(QuietHandler, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_api.sync_playwright() as playwright:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         page.set_default_timeout(120_000)
         page.goto(f"http://127.0.0.1:{server.server_address[1]}/index.html")
         page.wait_for_function("document.title == 'Ready'")
         yield page
-        browser.close()
+        page.close()
         server.shutdown()
 
 

@@ -1,8 +1,6 @@
 """The page in a real Chromium, from a file: the slider shows more of the right map, views change, nothing is loaded."""
 
 import io
-import os
-import shutil
 
 import numpy as np
 import pytest
@@ -10,13 +8,9 @@ from PIL import Image
 
 from hf_usod.html import Comparison, Comparisons, Page, write_page
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright: pip install playwright")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="browser tests need Chromium (Debian: apt install chromium)")
-
 
 @pytest.fixture
-def shown(tmp_path):
+def shown(browser, tmp_path):
     """The page of a red photo, of which the left map takes nothing and the right one all; what it asks for and says."""
     Image.new("RGB", (120, 80), (250, 10, 10)).save(tmp_path / "red.png")
     nothing, everything = np.zeros((80, 120), np.uint8), np.full((80, 120), 255, np.uint8)
@@ -25,16 +19,14 @@ def shown(tmp_path):
         for name, score in (("a", 0.7), ("b", 0.2), ("c", 0.5))
     ]
     path = write_page(Page("t", walls=[Comparisons("w", "left", "right", items)]), tmp_path / "page.html")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 900})
-        asked, said = [], []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(path.as_uri())
-        yield page, asked, said
-        browser.close()
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    asked, said = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(path.as_uri())
+    yield page, asked, said
+    page.close()
 
 
 def redness(page):

@@ -166,6 +166,7 @@ def test_an_adapter_made_meanwhile_is_offered(adapter, tmp_path):
         )
 
     engine.offer("mine", str(adapter))
+    assert engine.detector(engine.models[0]).takes_aux is engine.takes_aux(engine.models[0])
     assert "mine" in engine.adapters(engine.models[0])
     first = saliency()
     engine.offer("mine", str(adapter))
