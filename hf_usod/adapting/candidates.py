@@ -115,12 +115,14 @@ def transfer_arguments(images: Path, aux: Path | None, folder: Path, seed: int) 
     return TransferArguments(**_shared(images, aux, folder, seed), base=DEFAULT_CUE_EXTRACTOR)
 
 
-def detector_arguments(images: Path, aux: Path | None, labels: Path, folder: Path, seed: int) -> DetectorArguments:
-    """Of an adapter's training."""
+def detector_arguments(
+    images: Path, aux: Path | None, labels: Path, folder: Path, seed: int, start: str = DEFAULT_MODEL
+) -> DetectorArguments:
+    """Of an adapter's training; `start` is a model, or an adapter that is trained on."""
     return DetectorArguments(
         **_shared(images, aux, folder, seed),
         labels=[str(labels)],
-        adapt=DEFAULT_MODEL,
+        adapt=start,
         learning_rate=RATE,
         spr="none",
     )

@@ -243,11 +243,11 @@ class DetectorArguments(RunArguments):
     )
     adapt: str | None = _help(
         "A detector (embedded model, folder or Hub id) to transfer: trains a task adapter on its global block, with "
-        "everything else frozen, instead of a new detector.",
+        "everything else frozen, instead of a new detector. Given an adapter, trains that one on.",
         None,
         place="name",
     )
-    init_weights: str = _help("Of that adapter.", "zero", choices=list(INIT_WEIGHTS), starts=_ADAPTED)
+    init_weights: str = _help("Of a new adapter.", "zero", choices=list(INIT_WEIGHTS), starts=_ADAPTED)
     start_from: str | None = _help(
         "A detector (embedded model, folder or Hub id) to train on, all of it, instead of a new one; its backbones and "
         "widths are then its own.",

@@ -13,7 +13,7 @@ from ..data.video import list_sequences, require_opencv
 from ..errors import DataError, LabelError, PlanError
 from ..files import nearest
 from ..labels.crf import load_crf
-from ..loading import checkpoint_names, load
+from ..loading import checkpoint_names, is_adapter, load
 from ..models.image_processing_usod import check_aux
 from ..models.modeling_usod_sce import UsodSceModel
 from ..models.modeling_usod_sd import UsodSdModel
@@ -86,7 +86,12 @@ def _check_models(plan: Plan) -> None:
             backbones.setdefault(plan.sd.backbone, "--backbone")
             backbones.setdefault(plan.sd.aux_backbone or plan.sd.backbone, "--aux_backbone")
     for (name, kind), option in models.items():
-        _check_name(option, name, checkpoint_names("model"))
+        if option in ("--base", "--start_from") and is_adapter(name):
+            raise PlanError(
+                f"{option} {name}: is an adapter, a model is expected. An adapter is trained on by --adapt."
+            )
+        trains_on = option == "--adapt"
+        _check_name(option, name, [*checkpoint_names("model"), *(checkpoint_names("adapter") if trains_on else [])])
         load(name, kind=kind)
     for name, option in backbones.items():
         _check_name(option, name, EFFICIENTNET_LITES)

@@ -18,12 +18,13 @@ from torchvision.transforms.functional import normalize
 from transformers import PreTrainedConfig, ResNetConfig
 
 from ..adapters import UsodAdapterConfig
+from ..assets import checkpoint_source
 from ..conversion import load_pretrained_backbone
 from ..data import Sample, SampleViews, jitter_colors, second_scale, zoom, zoom_boxes
 from ..data.batches import open_lanes
 from ..folding import fold_batch_norms, maps_of_an_example
 from ..labels import LabelStore, PixelRefiner, read_label, rectify
-from ..loading import load
+from ..loading import base_of, is_adapter, load
 from ..models.configuration_usod import UsodSdConfig
 from ..models.image_processing_usod import UsodImageProcessor
 from ..models.modeling_usod import resize, to_unit_range
@@ -258,12 +259,18 @@ def _build_detector(args: DetectorArguments) -> tuple[UsodSdModel, UsodImageProc
 
 
 def _adapt_detector(args: DetectorArguments, name: str) -> tuple[PeftModel, UsodImageProcessor]:
-    """A trained detector with a task adapter on its global block, all else frozen, and its image processor."""
-    base, image_processor = load(name, kind=UsodSdModel)
+    """A trained detector with a task adapter on its global block, all else frozen, and its image processor. The adapter
+    is a new one or, if `name` is an adapter's, that one."""
+    begun = is_adapter(name)
+    base_name = base_of(name) if begun else name
+    base, image_processor = load(base_name, kind=UsodSdModel)
     set_seed(args.seed)
     base.requires_grad_(False)
-    adapted = get_peft_model(base, UsodAdapterConfig(init_weights=args.init_weights))
-    adapted.active_peft_config.base_model_name_or_path = name
+    if begun:
+        adapted = PeftModel.from_pretrained(base, checkpoint_source(name), is_trainable=True)
+    else:
+        adapted = get_peft_model(base, UsodAdapterConfig(init_weights=args.init_weights))
+    adapted.active_peft_config.base_model_name_or_path = base_name
     return adapted, image_processor
 
 

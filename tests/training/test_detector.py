@@ -24,6 +24,7 @@ from hf_usod.cli import main
 from hf_usod.data import Sample, jitter_colors, second_scale, zoom, zoom_boxes
 from hf_usod.errors import LoadingError
 from hf_usod.labels import LabelError, LabelStore, PixelRefiner, rectify
+from hf_usod.loading import base_of
 from hf_usod.models.image_processing_usod import UsodImageProcessor
 from hf_usod.models.modeling_usod import SaliencyOutput
 from hf_usod.training.arguments import DetectorArguments
@@ -409,6 +410,20 @@ def test_an_adapter_is_all_that_transfer_trains(arguments, uninterrupted):
         adapted.disable_adapters()
         assert torch.equal(adapted(photo).logits, expected)
     assert not (folder / "model.safetensors").exists()
+
+
+def test_an_adapter_is_trained_on(arguments, uninterrupted, tmp_path):
+    first = train_detector(replace(arguments, adapt=str(uninterrupted / "model"), num_epochs=1))
+    stays = replace(arguments, adapt=str(first), learning_rate=1e-30, weight_decay=0, output_dir=str(tmp_path / "same"))
+    moves = replace(stays, learning_rate=arguments.learning_rate, output_dir=str(tmp_path / "moved"))
+    before, same, moved = (
+        load_file(folder / "adapter_model.safetensors")
+        for folder in (first, train_detector(stays), train_detector(moves))
+    )
+    trained = [name for name in before if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(same[name], before[name]) for name in trained)
+    assert sum(not torch.equal(moved[name], before[name]) for name in trained) > len(trained) / 2
+    assert base_of(str(tmp_path / "moved" / "model")) == base_of(str(first)) == str(uninterrupted / "model")
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("no", 1e-4), ("bf16", 2e-2)])

@@ -96,6 +96,11 @@ def test_a_typo_for_stage_2_is_told_before_stage_1(refused, recipe):
         (["--adapt", "usod-rgb-liet"], "Did you mean usod-rgb-lite?"),
         (["--sce", "usod-sce-lit"], "--sce usod-sce-lit: nothing is called so"),
         (["--adapt", "usod-sce-lite"], "It is a UsodSceModel; a UsodSdModel is expected"),
+        (["--adapt", "usod-steel-lit"], "Did you mean usod-steel-lite?"),
+        (
+            ["--set", "sd.start_from=usod-steel-lite"],
+            "usod-steel-lite: is an adapter, a model is expected. An adapter is trained on by --adapt.",
+        ),
         (["--set", "sd.start_from=nowhere/at-all"], "nowhere/at-all: cannot be loaded"),
         (["--set", "sd.backbone=efficientnet-lite1"], "--backbone efficientnet-lite1: nothing is called so"),
         (["--set", "sd.batch_size=14"], "13 images do not fill a batch of 14. Bring more, or lower --batch_size"),
