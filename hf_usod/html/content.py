@@ -43,6 +43,14 @@ class Comparisons:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture of its own file, by its path from the page's folder."""
+
+    title: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Page:
     """A whole page, from top to bottom."""
 
@@ -52,4 +60,6 @@ class Page:
     tables: Sequence[Table] = ()
     walls: Sequence[Comparisons] = ()
     charts: Sequence[Chart] = ()
+    pictures: Sequence[Picture] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    reload: int | None = None  # seconds after which it reloads itself

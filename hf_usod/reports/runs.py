@@ -17,11 +17,11 @@ from ..html import Chart, Comparison, Comparisons, Page, histogram
 from ..labels import LabelStore, read_label
 from ..loading import load_pipeline
 from ..models.pipeline_usod import SalientObjectDetectionPipeline
+from ..training.curves import charts
 from ..training.page import read_history
 from ..training.photos import join, label_files, list_run_samples
 from ..training.run_folder import ARGUMENTS_FILE
 from ..training.stage import evenly_spread
-from .curves import charts
 
 MOST_PHOTOS, MOST_LABELS = 40, 12
 AFTER = "trained"
@@ -101,7 +101,7 @@ def run_page(run: Path, photos: int = MOST_PHOTOS, device: str | None = None) ->
         commands=[f"hf-usod predict NEW_IMAGES --{last.option} {last.model} --output out --save cutout"],
         walls=walls,
         charts=[
-            *(chart for stage in stages for chart in charts(stage.title, read_history(stage.folder))),
+            *(chart for stage in stages for chart in charts(read_history(stage.folder), stage.title)),
             *_histograms(maps),
         ],
         settings={

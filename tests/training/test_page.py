@@ -13,10 +13,13 @@ import pytest
 import torch
 
 from hf_usod.errors import MissingPackageError
+from hf_usod.html.page import render
+from hf_usod.html.pictures import QUALITIES
 from hf_usod.training.arguments import CueExtractorArguments
 from hf_usod.training.cue_extractor import train_cue_extractor
+from hf_usod.training.curves import POINTS, charts
 from hf_usod.training.monitoring import Averages, insight
-from hf_usod.training.page import HISTORY_FILE, RunPage, render
+from hf_usod.training.page import HISTORY_FILE, RunPage, make_page
 
 
 @pytest.fixture
@@ -33,8 +36,8 @@ def test_a_run_has_a_page_with_curves_and_previews(arguments):
     run = Path(arguments.output_dir)
     page = (run / "index.html").read_text()
     for name in ("loss", "hard_samples", "images_per_second", "minutes_left"):
-        assert f"<b>{name}</b>" in page
-    assert page.count("<polyline") == len(history(run)[0]) - 1
+        assert f"<td>{name}</td><td>{history(run)[-1][name]:.4g}</td>" in page
+    assert page.count('class="curve"') == sum(len(chart.lines) for chart in charts(history(run))) > 3
     for preview in ("previews/epoch_002.png", "previews/epoch_001.png"):
         assert f'src="{preview}"' in page and (run / preview).is_file()
     assert "Finished after 6 steps." in page
@@ -54,10 +57,17 @@ def test_a_history_goes_on_from_the_step_that_the_run_does(tmp_path):
 
 
 def test_a_running_page_reloads_itself_and_names_nothing_as_markup():
-    page = render("<run>", "Step 1 & more", [{"step": 1, "loss": float("nan")}, {"step": 2, "loss": 0.5}], [], True)
-    assert '<meta http-equiv="refresh"' in page
+    records = [{"step": 1, "loss": float("nan")}, {"step": 2, "loss": 0.5}]
+    page = render(make_page("<run>", "Step 1 & more", records, ["previews/a <b>.png"], True), QUALITIES[0])
+    assert '<meta http-equiv="refresh" content="15">' in page
     assert "<h1>&lt;run&gt;</h1>" in page and "Step 1 &amp; more" in page
-    assert page.count("<polyline") == 1
+    assert 'src="previews/a%20%3Cb%3E.png" alt="a &lt;b&gt;"' in page
+    assert page.count('class="curve"') == 1
+
+
+def test_curves_are_means_of_as_many_points_as_can_be_seen():
+    (chart,) = charts([{"step": step, "loss": float(step)} for step in range(1, 2 * POINTS + 1)])
+    assert chart.lines["loss"] == [(2 * place, 2 * place - 0.5) for place in range(1, POINTS + 1)]
 
 
 def test_insight_is_what_the_words_say():
