@@ -70,13 +70,13 @@ class Memory:
 
 
 def write_photos(folder: Path, count: int) -> None:
-    """JPEGs of 200 to 800 pixels a side, cut out of the examples; always the same."""
+    """JPEGs of 160 to 400 pixels a side, cut out of the examples; always the same."""
     examples = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(EXAMPLES.glob("*.jpg"))]
     for number in range(count):
         random = np.random.default_rng(number)
         example = examples[number % len(examples)]
         whole = example.shape[:2]
-        height, width = (int(random.integers(200, side + 1)) for side in whole)
+        height, width = (int(random.integers(160, min(400, side) + 1)) for side in whole)
         top, left = int(random.integers(0, whole[0] - height + 1)), int(random.integers(0, whole[1] - width + 1))
         cut = Image.fromarray(example[top : top + height, left : left + width])
         cut.save(folder / f"{number:05d}.jpg", quality=90)
