@@ -115,14 +115,12 @@ def transfer_arguments(images: Path, aux: Path | None, folder: Path, seed: int) 
     return TransferArguments(**_shared(images, aux, folder, seed), base=DEFAULT_CUE_EXTRACTOR)
 
 
-def detector_arguments(
-    images: Path, aux: Path | None, labels: Path, folder: Path, seed: int, start: str = DEFAULT_MODEL
-) -> DetectorArguments:
-    """Of an adapter's training; `start` is a model, or an adapter that is trained on."""
+def detector_arguments(images: Path, aux: Path | None, labels: Path, folder: Path, seed: int) -> DetectorArguments:
+    """Of an adapter's training."""
     return DetectorArguments(
         **_shared(images, aux, folder, seed),
         labels=[str(labels)],
-        adapt=start,
+        adapt=DEFAULT_MODEL,
         learning_rate=RATE,
         spr="none",
     )
