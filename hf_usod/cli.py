@@ -62,8 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # which may know fewer letters than names and tables have
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    # Threads of PyTorch then sleep while they wait for one another, instead of taking the cores from who works
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         args = parser().parse_args(argv)
         status = args.run(args)
