@@ -1,9 +1,10 @@
 """From what a page holds to the file."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ..files import write_text
 from .charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
@@ -41,8 +42,9 @@ def _cards(walls: "tuple[Comparisons, ...]", kept: Quality) -> list[list[_Card]]
     return [[_card(item, kept) for item in wall.items] for wall in walls]
 
 
-def render(page: Page, kept: Quality) -> str:
-    """The page as HTML, with pictures of that quality."""
+@cache
+def _template() -> Template:
+    """Made once: a training writes its page again and again."""
     environment = Environment(
         loader=PackageLoader("hf_usod.html"),
         autoescape=True,
@@ -50,8 +52,13 @@ def render(page: Page, kept: Quality) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template("page.html")
+
+
+def render(page: Page, kept: Quality) -> str:
+    """The page as HTML, with pictures of that quality."""
     walls = list(zip(page.walls, _cards(tuple(page.walls), kept), strict=True))
-    return environment.get_template("page.html").render(page=page, walls=walls, frame=_FRAME)
+    return _template().render(page=page, walls=walls, frame=_FRAME)
 
 
 def write_page(page: Page, path: Path, largest: int = LARGEST) -> Path:

@@ -90,8 +90,8 @@ def _check_models(plan: Plan) -> None:
             raise PlanError(
                 f"{option} {name}: is an adapter, a model is expected. An adapter is trained on by --adapt."
             )
-        trains_on = option == "--adapt"
-        _check_name(option, name, [*checkpoint_names("model"), *(checkpoint_names("adapter") if trains_on else [])])
+        adapters = checkpoint_names("adapter") if option == "--adapt" else []
+        _check_name(option, name, [*checkpoint_names("model"), *adapters])
         load(name, kind=kind)
     for name, option in backbones.items():
         _check_name(option, name, EFFICIENTNET_LITES)

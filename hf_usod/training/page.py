@@ -72,7 +72,7 @@ def make_page(
     rows = [[name, f"{value:.4g}"] for name, value in latest.items() if name != "step"]
     return Page(
         title,
-        [status],
+        [status, *(["Previews: photos, their labels in stage 2, and their maps."] if previews else [])],
         tables=[Table("Latest", ["of the log", ""], rows)] if rows else [],
         charts=charts(records),
         pictures=[Picture(Path(path).stem.replace("_", " "), path) for path in previews],
