@@ -220,7 +220,8 @@ class TransferArguments(CueObjectiveArguments):
     curriculum: bool = _help("Leave hard pixels out of the distilling loss in the first third.", False)
 
 
-_NEW, _TRAINED_WHOLE, _ADAPTED = ("new",), ("new", "model"), ("adapter",)  # values of `DetectorArguments.start`
+# Values of `DetectorArguments.start`
+_NEW, _TRAINED_WHOLE, _TRAINED_BEFORE, _ADAPTED = ("new",), ("new", "model"), ("model", "adapter"), ("adapter",)
 
 
 @dataclass
@@ -249,6 +250,13 @@ class DetectorArguments(RunArguments):
         place="name",
     )
     init_weights: str = _help("Of a new adapter.", "zero", choices=list(INIT_WEIGHTS), starts=_ADAPTED)
+    batch_norm: str = _help(
+        "What batch norms normalize by: the statistics of a batch (train), or those that the trained model has, which "
+        "then stay (eval).",
+        "train",
+        choices=["train", "eval"],
+        starts=_TRAINED_BEFORE,
+    )
     start_from: str | None = _help(
         "A detector (embedded model, folder or Hub id) to train on, all of it, instead of a new one; its backbones and "
         "widths are then its own.",

@@ -31,7 +31,7 @@ from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sd import UsodSdModel
 from ..objectives import bce_loss, consistency_loss, iou_loss
 from .arguments import DetectorArguments
-from .frozen import FrozenBackbone, FrozenStream, frozen_precision
+from .frozen import FrozenBackbone, FrozenStream, freeze_statistics, frozen_precision
 from .loop import train_stage
 from .photos import join, label_files, list_run_samples, readable_samples
 from .run_folder import RunFolder
@@ -347,6 +347,8 @@ def train_detector(args: DetectorArguments) -> Path:
         if args.adapt:
             model = fold_frozen(model, frozen_precision(args.mixed_precision, accelerator))
         model = synchronize_batch_norms(model).to(memory_format=torch.channels_last)
+        if args.batch_norm == "eval":
+            freeze_statistics(model)
         return DetectorStage(args, model, image_processor, readable, labels, accelerator.autocast)
 
     return train_stage(args, samples, build, find_unused_parameters=True)

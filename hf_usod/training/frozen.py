@@ -27,6 +27,17 @@ def frozen_precision(asked: str | None, accelerator: Accelerator) -> str:
     return accelerator.mixed_precision
 
 
+def _to_evaluation_mode(norm: nn.Module, inputs: tuple) -> None:
+    norm.eval()
+
+
+def freeze_statistics(model: nn.Module) -> None:
+    """Has all batch norms of a model normalize by their running statistics, which stay, also in training mode."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+            module.register_forward_pre_hook(_to_evaluation_mode)
+
+
 class FrozenBackbone:
     """Features of a backbone that is not trained, for images `(B, 3, H, W)`, at strides 4 to 32, without gradients.
 

@@ -84,7 +84,7 @@ def uninterrupted(settings, tmp_path_factory) -> Path:
 def command_line(arguments: DetectorArguments) -> list[str]:
     words: list[str] = []
     for name, value in asdict(arguments).items():
-        if value not in (None, []) and name != "init_weights":  # which goes with --adapt alone
+        if value not in (None, []) and name not in ("init_weights", "batch_norm"):  # which a new detector has not
             words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
     return words
 
@@ -424,6 +424,20 @@ def test_an_adapter_is_trained_on(arguments, uninterrupted, tmp_path):
     assert all(torch.equal(same[name], before[name]) for name in trained)
     assert sum(not torch.equal(moved[name], before[name]) for name in trained) > len(trained) / 2
     assert base_of(str(tmp_path / "moved" / "model")) == base_of(str(first)) == str(uninterrupted / "model")
+
+
+def test_statistics_of_batch_norms_stay_if_told_so(arguments, uninterrupted, tmp_path):
+    first = train_detector(replace(arguments, adapt=str(uninterrupted / "model"), num_epochs=1))
+    for part, start, file in (
+        ("adapter", {"adapt": str(first)}, "adapter_model.safetensors"),
+        ("whole", {"start_from": str(uninterrupted / "model")}, "model.safetensors"),
+    ):
+        before = load_file(Path(*start.values()) / file)
+        told = replace(arguments, **start, batch_norm="eval", num_epochs=1, output_dir=str(tmp_path / part))
+        after = load_file(train_detector(told) / file)
+        statistics = {name for name in before if "running_" in name}
+        assert statistics and all(torch.equal(after[name], before[name]) for name in statistics)
+        assert any(not torch.equal(after[name], before[name]) for name in set(before) - statistics)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("no", 1e-4), ("bf16", 2e-2)])

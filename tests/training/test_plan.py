@@ -184,6 +184,7 @@ def test_transfer_is_a_start_of_each_stage():
         (["--stage", "sd", "--adapt", "x", "--backbone", "y"], "--backbone: has no effect with --adapt"),
         (["--stage", "sd", "--start_from", "x", "--neck_channels", "1", "2", "3", "4"], "no effect with --start_from"),
         (["--stage", "sd", "--init_weights", "copy"], "--init_weights: has no effect with a new detector"),
+        (["--stage", "sd", "--batch_norm", "eval"], "--batch_norm: has no effect with a new detector"),
         (["--transfer", "--backbone", "y"], "--backbone: has no effect with --transfer"),
         (["--sce", "x", "--decoder_channels", "8"], "--decoder_channels: has no effect with --stage all"),
         (["--transfer", "--set", "sd.fusion_channels=8"], "--set sd.fusion_channels=8: has no effect with --transfer"),
