@@ -293,6 +293,11 @@ class DetectorArguments(RunArguments):
         at_least=0,
         below=1,
     )
+    gradient_checkpointing: bool = _help(
+        "Keep a sixth of the activations for the backward pass and compute the others again: less memory, a third more "
+        "time, the same result.",
+        False,
+    )
     spr: str = _help(
         "How labels are rectified: by prior and posterior, the posterior, not.", "both", choices=list(SPR_MODES)
     )

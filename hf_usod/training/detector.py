@@ -34,6 +34,7 @@ from .arguments import DetectorArguments
 from .frozen import FrozenBackbone, FrozenStream, freeze_statistics, frozen_precision
 from .loop import train_stage
 from .photos import join, label_files, list_run_samples, readable_samples
+from .recomputation import recompute_activations
 from .run_folder import RunFolder
 from .shared_labels import equalize_labels, share_labels
 from .stage import Stage, StepOutput, evenly_spread, save_network, set_input_size
@@ -349,6 +350,8 @@ def train_detector(args: DetectorArguments) -> Path:
         model = synchronize_batch_norms(model).to(memory_format=torch.channels_last)
         if args.batch_norm == "eval":
             freeze_statistics(model)
+        if args.gradient_checkpointing:
+            recompute_activations(model)
         return DetectorStage(args, model, image_processor, readable, labels, accelerator.autocast)
 
     return train_stage(args, samples, build, find_unused_parameters=True)

@@ -352,6 +352,11 @@ def test_a_trained_detector_is_trained_on(arguments, uninterrupted):
     assert torch.equal(load_file(start / "model.safetensors")["decoder.score.weight"], before["decoder.score.weight"])
 
 
+def test_a_run_that_computes_activations_again_is_the_same(arguments, uninterrupted):
+    train_detector(replace(arguments, gradient_checkpointing=True))
+    assert_same_run(arguments.output_dir, uninterrupted)
+
+
 def test_a_detector_may_refine_its_maps(arguments, uninterrupted):
     model, _ = prepare_detector(replace(arguments, refine_maps=True))
     assert model.config.refine_maps

@@ -122,10 +122,11 @@ def test_a_synchronized_norm_evaluates_as_the_plain_one():
     torch.testing.assert_close(CpuSyncBatchNorm(norm)(maps), norm(maps))
 
 
-def test_two_processes_have_the_losses_weights_and_labels_of_one(detector, alone, tmp_path):
+@pytest.mark.parametrize("more", [[], ["--gradient_checkpointing"]])
+def test_two_processes_have_the_losses_weights_and_labels_of_one(detector, alone, tmp_path, more):
     run = tmp_path / "run"
     subprocess.run(
-        [*TORCHRUN, "--standalone", "--nproc_per_node", "2", TRAIN_SCRIPT, *detector, "--output_dir", run],
+        [*TORCHRUN, "--standalone", "--nproc_per_node", "2", TRAIN_SCRIPT, *detector, *more, "--output_dir", run],
         check=True,
         env=ENVIRONMENT,
     )
