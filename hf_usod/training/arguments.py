@@ -294,8 +294,8 @@ class DetectorArguments(RunArguments):
         below=1,
     )
     gradient_checkpointing: bool = _help(
-        "Keep a sixth of the activations for the backward pass and compute the others again: less memory, a third more "
-        "time, the same result.",
+        "Keep a part of the activations for the backward pass and compute the others again: half of the memory or "
+        "less, up to a third more time, the same result.",
         False,
     )
     spr: str = _help(
