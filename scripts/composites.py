@@ -43,6 +43,7 @@ from hf_usod.models.image_processing_usod import UsodImageProcessor, read_image
 from hf_usod.models.modeling_usod import SaliencyOutput
 from hf_usod.models.modeling_usod_sd import UsodSdModel
 from hf_usod.objectives import bce_loss
+from hf_usod.training.frozen import freeze_statistics
 from hf_usod.training.processes import keep_freed_memory
 
 SIDE = 320  # of the photos and their labels, in pixels
@@ -302,9 +303,7 @@ def freeze(model: UsodSdModel) -> None:
             if name.removeprefix("_backbone.").startswith(FROZEN):
                 parameter.requires_grad_(False)
     model.train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eval()
+    freeze_statistics(model)
 
 
 def make_optimizer(model: UsodSdModel, learning_rate: float) -> torch.optim.SGD:

@@ -244,8 +244,8 @@ class DetectorArguments(RunArguments):
     )
     adapt: str | None = _help(
         "A detector (embedded model, folder or Hub id) to transfer: trains a task adapter on its global block, with "
-        "everything else frozen, instead of a new detector. Given an adapter (embedded, or a "
-        "folder), trains that one on.",
+        "everything else frozen, instead of a new detector. Given an adapter (embedded, or a folder), trains that one "
+        "on.",
         None,
         place="name",
     )

@@ -31,11 +31,15 @@ def _to_evaluation_mode(norm: nn.Module, inputs: tuple) -> None:
     norm.eval()
 
 
+def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d | nn.SyncBatchNorm]:
+    """All there are in a model."""
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)]
+
+
 def freeze_statistics(model: nn.Module) -> None:
     """Has all batch norms of a model normalize by their running statistics, which stay, also in training mode."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
-            module.register_forward_pre_hook(_to_evaluation_mode)
+    for norm in batch_norms(model):
+        norm.register_forward_pre_hook(_to_evaluation_mode)
 
 
 class FrozenBackbone:

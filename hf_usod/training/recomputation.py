@@ -1,22 +1,21 @@
 """Gradient checkpointing: less memory for more time, and the same result."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import ResNetBackbone
 
 from ..models.modeling_usod_sd import UsodSdFusionBlock, UsodSdGlobalInfo, UsodSdModel
+from .frozen import batch_norms
 
 
 @contextmanager
 def _statistics_stay(module: nn.Module) -> Iterator[None]:
     """In here the batch norms of a module see their batch for the second time, and do not count it again."""
-    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)]
+    norms = batch_norms(module)
     before = [(norm.momentum, norm.get_buffer("num_batches_tracked").clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
@@ -28,19 +27,15 @@ def _statistics_stay(module: nn.Module) -> Iterator[None]:
             norm.get_buffer("num_batches_tracked").copy_(num_batches)
 
 
-def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _statistics_stay(module)
-
-
 class _Recomputed(nn.Module):
     """A module of which the inputs alone are kept for the backward pass, which computes what is between them and the
     outputs again."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        forward = super().forward
-        if not torch.is_grad_enabled():
-            return forward(*args, **kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, context_fn=partial(_contexts, self), **kwargs)
+        def contexts():
+            return nullcontext(), _statistics_stay(self)
+
+        return checkpoint(super().forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 
 
 def _stages(backbone: nn.Module) -> list[nn.Module]:

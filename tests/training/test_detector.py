@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -83,9 +83,10 @@ def uninterrupted(settings, tmp_path_factory) -> Path:
 
 def command_line(arguments: DetectorArguments) -> list[str]:
     words: list[str] = []
-    for name, value in asdict(arguments).items():
-        if value not in (None, []) and name not in ("init_weights", "batch_norm"):  # which a new detector has not
-            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    for field in fields(arguments):
+        value = getattr(arguments, field.name)
+        if value not in (None, []) and arguments.start in field.metadata.get("starts", (arguments.start,)):
+            words += [f"--{field.name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
     return words
 
 
