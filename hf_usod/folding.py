@@ -2,11 +2,15 @@
 rounding."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from .frozen_convolution import FUSED, FrozenConv
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # as Accelerate calls them
 Run = Callable[[nn.Module], Sequence[torch.Tensor]]  # a module, on an example
@@ -19,52 +23,46 @@ def cpu_knows_bf16() -> bool:
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
-class PointwiseConv(nn.Conv2d):
-    """A 1 x 1 convolution by oneDNN on a CPU, however many threads there are. PyTorch takes it for several only; one
-    multiplies matrices, which on processors with AVX-512 may take twice the time."""
+@dataclass
+class _Chain:
+    """A convolution, the batch norm that takes its output, and the activation that takes what that gives."""
 
-    @classmethod
-    def of(cls, conv: nn.Conv2d) -> "PointwiseConv":
-        """The same convolution, of the same weights."""
-        pointwise = cls.__new__(cls)
-        pointwise.__dict__ = conv.__dict__.copy()
-        return pointwise
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """`(B, C_in, H, W)` -> `(B, C_out, H', W')`."""
-        by_onednn = maps.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        if not by_onednn or maps.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-            return super().forward(maps)
-        assert not isinstance(self.padding, str)  # see `fold_batch_norms`
-        return torch.mkldnn_convolution(
-            maps, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
-        )
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d | None = None
+    activation: nn.Module | None = None
 
 
-def _normalized_convolutions(
-    module: nn.Module, run: Run
-) -> tuple[dict[nn.BatchNorm2d, nn.Conv2d], Sequence[torch.Tensor]]:
-    """Which batch norm takes which convolution's output, seen by running the module once, and what it gives."""
-    outputs: dict[int, tuple[torch.Tensor, nn.Conv2d]] = {}  # holds the tensors, so that no id is given twice
-    found: dict[nn.BatchNorm2d, nn.Conv2d] = {}
+def _chains(module: nn.Module, run: Run) -> tuple[list[_Chain], Sequence[torch.Tensor]]:
+    """All there are in a module, seen by running it once, and what it gives. What runs more than once is in none."""
+    outputs: dict[int, tuple[torch.Tensor, _Chain]] = {}  # holds the tensors, so that no id is given twice
+    chains: list[_Chain] = []
+    runs: Counter[nn.Module | None] = Counter()
 
-    def note_output(conv, _inputs, output):
-        outputs[id(output)] = (output, conv)
-
-    def note_input(norm, inputs):
-        if id(inputs[0]) in outputs:
-            found[norm] = outputs[id(inputs[0])][1]
-
-    handles = []
-    for child in module.modules():
+    def note(child: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        runs[child] += 1
+        _, chain = outputs.get(id(inputs[0]), (None, None))
         if isinstance(child, nn.Conv2d):
-            handles.append(child.register_forward_hook(note_output))
-        elif isinstance(child, nn.BatchNorm2d) and child.running_mean is not None:
-            handles.append(child.register_forward_pre_hook(note_input))
+            chain = _Chain(child)
+            chains.append(chain)
+        elif chain is None or chain.activation is not None:
+            return
+        elif not isinstance(child, nn.BatchNorm2d):
+            chain.activation = child
+        elif chain.norm is None and child.running_mean is not None:
+            chain.norm = child
+        else:
+            return
+        outputs[id(output)] = (output, chain)
+
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.ReLU6)
+    handles = [child.register_forward_hook(note) for child in module.modules() if isinstance(child, kinds)]
     result = run(module)
     for handle in handles:
         handle.remove()
-    return found, result
+    for chain in chains:
+        if runs[chain.activation] > 1:
+            chain.activation = None
+    return [chain for chain in chains if runs[chain.conv] == 1 and runs[chain.norm] <= 1], result
 
 
 def _feature_maps(backbone: nn.Module) -> Sequence[torch.Tensor]:
@@ -96,22 +94,27 @@ def fold_batch_norms(module: nn.Module, run: Run = _feature_maps, trained: bool 
         trained: whether the norms that have gradients are left as they are.
     """
     folded = copy.deepcopy(module).eval()
-    pairs, expected = _normalized_convolutions(folded, run)
-    if trained:
-        pairs = {norm: conv for norm, conv in pairs.items() if not norm.weight.requires_grad}
-    if len(set(pairs.values())) < len(pairs):  # a convolution that serves several norms
-        return copy.deepcopy(module).eval()
-    names = {module: name for name, module in folded.named_modules()}
-    for norm, conv in pairs.items():
-        mean, var = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-        conv.weight, conv.bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias
-        )
-        # timm's batch norms carry the activation that follows them
-        folded.set_submodule(names[norm], getattr(norm, "act", nn.Identity()))
-    for child, name in names.items():
-        if type(child) is nn.Conv2d and child.kernel_size == (1, 1) and not isinstance(child.padding, str):
-            folded.set_submodule(name, PointwiseConv.of(child))
+    chains, expected = _chains(folded, run)
+    names: dict[nn.Module | None, str] = {module: name for name, module in folded.named_modules()}
+    for chain in chains:
+        conv, norm, activation = chain.conv, chain.norm, chain.activation
+        if trained and any(part.weight.requires_grad for part in (conv, norm) if part):
+            continue
+        place = names.get(activation, "")
+        if norm:
+            mean, var = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias
+            )
+            own = getattr(norm, "act", nn.Identity())  # timm's batch norms carry the activation that follows them
+            folded.set_submodule(names[norm], own)
+            if type(own) is not nn.Identity:
+                activation, place = own, names[norm]
+        fused = activation if activation and type(activation) in FUSED else nn.Identity()
+        if frozen := FrozenConv.of(conv, fused):
+            folded.set_submodule(names[conv], frozen)
+            if fused is activation:
+                folded.set_submodule(place, nn.Identity())
     same = all(
         torch.allclose(actual, plain, rtol=1e-3, atol=1e-3 * plain.abs().max().item())
         for actual, plain in zip(run(folded), expected, strict=True)

@@ -33,9 +33,10 @@ class UsodSdConvNormAct(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         self.norm = nn.BatchNorm2d(out_channels)
+        self.activation = nn.ReLU()  # a module, so that it can be seen to be one with what is before it
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return F.relu(self.norm(self.conv(features)))
+        return self.activation(self.norm(self.conv(features)))
 
 
 class UsodSdChannelAttention(nn.Module):
@@ -44,12 +45,13 @@ class UsodSdChannelAttention(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.squeeze = nn.Conv2d(channels, channels // 2, kernel_size=1)
+        self.activation = nn.ReLU()
         self.excite = nn.Conv2d(channels // 2, channels, kernel_size=1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        pooled = (features.mean(dim=(2, 3), keepdim=True), features.amax(dim=(2, 3), keepdim=True))
-        average, maximum = (self.excite(F.relu(self.squeeze(p))) for p in pooled)
-        return features * (average + maximum).sigmoid()
+        average, maximum = features.mean(dim=(2, 3), keepdim=True), features.amax(dim=(2, 3), keepdim=True)
+        both = torch.cat([average, maximum], dim=3)  # as a map of two pixels
+        return features * self.excite(self.activation(self.squeeze(both))).sum(dim=3, keepdim=True).sigmoid()
 
 
 class UsodSdGlobalInfo(nn.Module):

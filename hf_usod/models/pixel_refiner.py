@@ -17,6 +17,7 @@ NEIGHBORS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1
 BANDWIDTH = 0.3  # of both kernels, in standard deviations
 POSITION_WEIGHT = 0.01
 EPSILON = 1e-8
+_NEGLIGIBLE = 60  # exp(-60) is lost in a float32's sum; exp(-90), a denormal number, takes a CPU many times as long
 
 
 class PixelRefiner(nn.Module):
@@ -93,8 +94,8 @@ class PixelRefiner(nn.Module):
             for channel in range(1, images.shape[1]):
                 part = slice(channel, channel + 1)
                 weight.addcmul_(product[:, part], difference[:, part])
-        weights.sub_(weights.amax(dim=0)).exp_()
-        weights.div_(weights.sum(dim=0))
+        torch.maximum(weights, weights.amax(dim=0) - _NEGLIGIBLE, out=weights)
+        weights = weights.softmax(dim=0)
         return weights.add_(weights.new_tensor(self.position_weights).view(-1, 1, 1, 1))
 
     @torch.no_grad()
