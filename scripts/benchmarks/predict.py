@@ -4,9 +4,10 @@
 
 The plain loop is what anyone writes first: for each photo the processor, the model as it is loaded, post-processing,
 and saving the map as PNG. Ours writes the same maps, with --edges fine other ones; each side runs in a process of its
-own, and is timed from the loaded model to the last file. Beside photos a second and peak memory it tells how work is
-shared among decoding, preparing, the network, the pixel refiner in it, edges, and encoding; as several of them are done
-at a time, shares are of their sum.
+own, and is timed from the loaded model to the last file. As a machine's speed changes with what else it does, the sides
+take turns in several rounds: told are the median round of each side, and the median of the rounds' ratios. Beside
+photos a second and peak memory it tells how work is shared among decoding, preparing, the network, the pixel refiner in
+it, edges, and encoding; as several of them are done at a time, shares are of their sum.
 """
 
 import argparse
@@ -122,8 +123,42 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--onnx", metavar="DIR", help="the same model as `hf-usod export` wrote it, to be timed as well"
     )
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--edges", choices=("none", "fine"), default="none")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+
+
+class Side(NamedTuple):
+    """Something that is timed."""
+
+    name: str
+    kind: str  # plain, or ours
+    model: str
+    size: int = 1
+    precision: str = "no"
+
+
+def sides_of(options: argparse.Namespace, native: str) -> list[Side]:
+    """The plain loop, and what it is compared with."""
+    ours = [
+        Side(f"PyTorch {precision}, batch {size}", "ours", options.model, size, precision)
+        for precision in dict.fromkeys(("no", native))
+        for size in options.batch_sizes
+    ]
+    onnx = [Side(f"ONNX, batch {size}", "ours", options.onnx, size) for size in options.batch_sizes if options.onnx]
+    return [Side("plain loop", "plain", options.model), *ours, *onnx]
+
+
+def told(side: Side, rounds: list[Measurement], plain: list[Measurement]) -> str:
+    """A line of the table."""
+    speed = statistics.median(ours.photos_per_second for ours in rounds)
+    pairs = zip(rounds, plain, strict=True)
+    ratio = statistics.median(ours.photos_per_second / theirs.photos_per_second for ours, theirs in pairs)
+    memory = max(ours.memory for ours in rounds)
+    seconds = {part: sum(ours.seconds.get(part, 0.0) for ours in rounds) for part in PARTS}
+    total = sum(seconds.values())
+    shares = "".join(f"{value / total:9.0%}" for value in seconds.values()) if total else ""
+    return f"{side.name:24}{speed:9.2f}{ratio:6.1f}x{memory:7.0f}   {shares}".rstrip()
 
 
 def run(options: argparse.Namespace) -> int:
@@ -132,32 +167,28 @@ def run(options: argparse.Namespace) -> int:
         photos = root / "photos"
         photos.mkdir()
         write_photos(photos, options.images, options.count)
-        plain = alone(measure, "plain", options.model, photos, root / "plain", options)
         native = native_precision(torch.device("cpu"))  # of the command, unless it is told another
-        sides = [
-            (f"PyTorch {precision}, batch {size}", options.model, size, precision)
-            for precision in dict.fromkeys(("no", native))
-            for size in options.batch_sizes
-        ]
-        sides += [(f"ONNX, batch {size}", options.onnx, size, "no") for size in options.batch_sizes if options.onnx]
+        sides = sides_of(options, native)
+        rounds: dict[Side, list[Measurement]] = {side: [] for side in sides}
+        for turn in range(options.rounds):
+            for number, side in enumerate(sides):
+                output = root / f"{turn}-{number}"
+                arguments = (side.model, photos, output, options, side.size, side.precision)
+                rounds[side].append(alone(measure, side.kind, *arguments))
         print(
-            f"{options.count} photos of {PHOTO[0]} x {PHOTO[1]}, {options.model}, edges {options.edges}; mixed "
-            f"precision is {native} by default here\n"
+            f"{options.count} photos of {PHOTO[0]} x {PHOTO[1]}, {options.model}, edges {options.edges}; "
+            f"{options.rounds} rounds; mixed precision is {native} by default here\n"
         )
         print(f"{'':24}{'photos/s':>9}{'ratio':>7}{'MiB':>7}   " + "".join(f"{part:>9}" for part in PARTS))
-        print(f"{'plain loop':24}{plain.photos_per_second:9.2f}{1:6.1f}x{plain.memory:7.0f}")
-        worst = {"no": 0.0, "bf16": 0.0}
-        for number, (name, model, size, precision) in enumerate(sides):
-            output = root / str(number)
-            ours = alone(measure, "ours", model, photos, output, options, size, precision)
-            total = sum(ours.seconds.get(part, 0.0) for part in PARTS)
-            shares = "".join(f"{ours.seconds.get(part, 0.0) / total:9.0%}" for part in PARTS)
-            ratio = ours.photos_per_second / plain.photos_per_second
-            print(f"{name:24}{ours.photos_per_second:9.2f}{ratio:6.1f}x{ours.memory:7.0f}   {shares}", flush=True)
-            worst[precision] = max(worst[precision], difference(root / "plain", output))
-        told = ", ".join(f"{precision} {levels:.3f}" for precision, levels in worst.items() if levels)
-        print(f"\nmean absolute difference of maps to the plain loop's, at most, of 255 levels: {told}")
-        if options.edges == "none" and (worst["no"] > TOLERANCE or worst["bf16"] > ROUGH_TOLERANCE):
+        worst: dict[str, float] = {}
+        for number, side in enumerate(sides):
+            print(told(side, rounds[side], rounds[sides[0]]))
+            if side.kind == "ours":
+                apart = difference(root / "0-0", root / f"0-{number}")
+                worst[side.precision] = max(worst.get(side.precision, 0.0), apart)
+        apart_told = ", ".join(f"{precision} {levels:.3f}" for precision, levels in worst.items())
+        print(f"\nmean absolute difference of maps to the plain loop's, at most, of 255 levels: {apart_told}")
+        if options.edges == "none" and (worst["no"] > TOLERANCE or worst.get("bf16", 0.0) > ROUGH_TOLERANCE):
             print("The sides do not make the same maps.", file=sys.stderr)
             return 1
     return 0
