@@ -37,7 +37,7 @@ from hf_usod.data.composites import (
 )
 from hf_usod.errors import DataError, UsodError
 from hf_usod.files import read_json, write_folder_aside, write_json
-from hf_usod.folding import fold_batch_norms, maps_of_an_example
+from hf_usod.folding import fastest
 from hf_usod.loading import Loaded, load
 from hf_usod.models.image_processing_usod import UsodImageProcessor, read_image
 from hf_usod.models.modeling_usod import SaliencyOutput
@@ -182,7 +182,7 @@ def cut(args: argparse.Namespace, folder: Path) -> None:
     photos = find_photos(args.images)
     model, image_processor = load(args.model, kind=UsodSdModel)
     model.config.refine_maps = False
-    model = fold_batch_norms(model, maps_of_an_example).to(memory_format=torch.channels_last)
+    model = fastest(model)
     loaded = Loaded(model, image_processor)
     for kind in ("objects", "grounds", "labels"):
         (folder / kind).mkdir()

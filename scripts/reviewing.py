@@ -2,7 +2,7 @@
 (`results/reviewing/`).
 
     python scripts/reviewing.py train --name NWPU-RSI --train RGB:GT --test RGB:GT --runs DIR --output FILE.json
-    python scripts/reviewing.py draw results/reviewing/*.json --table FILE.md --output docs/reviewing
+    python scripts/reviewing.py draw results/reviewing/*.json --table results/reviewing/table.md --output docs/reviewing
 
 The person is simulated: one looks at labels in the order of doubt (the measure without masks, the lowest first), a
 click a label, and drops those whose IoU with the mask is below .5. That is all that masks of training images do here:

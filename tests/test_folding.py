@@ -91,6 +91,10 @@ class Twisted(nn.Module):
         first = self.norms[0](self.convs[0](maps))
         if self.kind == "shared activation":
             return self.relu(self.norms[1](self.convs[1](self.relu(first))))
+        if self.kind == "an addition in place":
+            second = self.norms[1](self.convs[1](first))
+            second += maps
+            return self.relu(second)
         if self.kind == "a norm's output used twice":
             return self.relu(first) + first
         if self.kind == "a convolution for two norms":
@@ -106,6 +110,7 @@ class Twisted(nn.Module):
     [
         ("a plain chain", 0),
         ("shared activation", 0),
+        ("an addition in place", 0),
         ("a norm's output used twice", 2),  # the other never runs
         ("a convolution for two norms", 2),
         ("a module twice", 2),

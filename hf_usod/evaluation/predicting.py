@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from ..data.batches import Failed, lanes_of, picture_bytes, through
 from ..errors import DataError
 from ..files import write_aside
+from ..folding import FEW, fastest
 from ..inference.maps import as_input
 from ..inference.tiled import Tiled, Tiles
 from ..models.image_processing_usod import UsodImageProcessor, read_aux, read_image
@@ -89,9 +90,12 @@ def predict_maps(
     if folder is not None:
         prepare_folder(folder, model, processor, samples, tiles)
     made = {sample.id for sample in samples if folder is not None and map_path(folder, sample).exists()}
+    missing = [sample for sample in samples if sample.id not in made]
+    if len(missing) > FEW:
+        model = fastest(model)
     lanes, size = lanes_of(model, batch_size)
     outcomes = through(
-        [sample for sample in samples if sample.id not in made],
+        missing,
         partial(_read, model.config.takes_aux),
         partial(_run_tiled, _tiled(model, processor, tiles)) if tiles else partial(_run, model, processor),
         partial(_write, folder),

@@ -19,6 +19,7 @@ from ..data.batches import Failed, lanes_of, picture_bytes, through
 from ..data.video import group_frames, neighbors, read_flow_image, require_opencv
 from ..errors import DataError, OutputError, UsodError
 from ..files import is_disk_full, write_aside
+from ..folding import FEW
 from ..models.image_processing_usod import check_aux, read_aux
 from ..models.reading_usod import read_photo
 from .agreement import Detected, agreed
@@ -27,7 +28,7 @@ from .jobs import Job, check_untouched, plan_jobs
 from .maps import Maps
 from .rendering import TRANSPARENT, Rendering
 from .report import Record, Report, Tell
-from .speed import AUTO, FEW, at_full_speed
+from .speed import AUTO, at_full_speed
 from .tiled import Tiled
 from .video import predict_clip
 

@@ -22,6 +22,7 @@ from ..data.batches import Done, Failed, default_num_workers, lanes_of, picture_
 from ..data.folders import identity
 from ..errors import DataError, LabelError
 from ..files import write_aside
+from ..folding import FEW, fastest
 from ..models.image_processing_usod import UsodImageProcessor, read_image
 from .crf import load_crf
 from .pseudo_labels import make_pseudo_label
@@ -165,6 +166,8 @@ def label_images(
     if num_workers is None:
         # The processes of a machine share its cores
         num_workers = max(1, default_num_workers() // shard[1]) if refine != "none" else 0
+    if len(remaining) > FEW:
+        model = fastest(model)
     lanes, size = lanes_of(model, batch_size)
     with _workers(num_workers) as workers:
         outcomes = through(

@@ -11,9 +11,10 @@ from transformers import PreTrainedConfig
 from ..data import Sample
 from ..data.batches import Done, Failed, lanes_of, picture_bytes, through
 from ..errors import DataError
+from ..folding import FEW
 from ..inference.maps import as_input
 from ..inference.predict import Detects
-from ..inference.speed import FEW, at_full_speed
+from ..inference.speed import at_full_speed
 from ..models.image_processing_usod import read_aux, read_image
 from .measure import Predicted
 
