@@ -44,7 +44,7 @@ def _chains(module: nn.Module, run: Run) -> tuple[list[_Chain], Sequence[torch.T
     def note(child: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         runs[child] += 1
         _, version, chain = outputs.get(id(inputs[0]), (None, 0, None))
-        if version != inputs[0]._version:  # something was added to it in place
+        if chain is not None and version != inputs[0]._version:  # something was added to it in place
             chain = None
         if isinstance(child, nn.Conv2d):
             chain = _Chain(child)

@@ -7,7 +7,8 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from hf_usod.folding import fold_batch_norms
+from hf_usod import UsodSceConfig, UsodSceModel
+from hf_usod.folding import fastest, fold_batch_norms
 from hf_usod.frozen_convolution import FrozenConv
 
 KINDS = {
@@ -128,3 +129,20 @@ def test_whatever_the_network_its_numbers_stay(kind, norms):
         folded = fold_batch_norms(network, lambda module: (module(maps),))
         torch.testing.assert_close(folded(maps), network(maps), rtol=1e-4, atol=1e-4)
     assert sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules()) == norms
+
+
+def test_a_cue_extractor_at_its_fastest_is_the_same(tiny_backbone):
+    torch.manual_seed(0)
+    model = UsodSceModel(UsodSceConfig(backbone_config=tiny_backbone(), decoder_channels=8)).eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.3, 2)
+    images = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        fast = fastest(model)
+        expected = model(pixel_values=images).logits
+        torch.testing.assert_close(fast(pixel_values=images).logits, expected, rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    assert expected.std() > 1e-3
