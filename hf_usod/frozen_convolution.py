@@ -1,5 +1,7 @@
 """Convolutions whose weights stay, as a CPU computes them fastest."""
 
+import platform
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,7 +13,6 @@ from torch.nn import functional as F
 Packed = tuple[torch.Tensor, torch.Tensor | None, tuple[int, int]]  # weight, bias, padding
 
 _MOST_SHAPES = 16  # that weights are kept for: of a training's second views there are fewer
-_DTYPES = (torch.float32, torch.bfloat16)
 FUSED: dict[type[nn.Module], tuple[str, list[float]]] = {  # activations, and what oneDNN calls them
     nn.Identity: ("none", []),
     nn.ReLU: ("relu", []),
@@ -19,8 +20,13 @@ FUSED: dict[type[nn.Module], tuple[str, list[float]]] = {  # activations, and wh
 }
 
 
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+@cache
+def _precisions() -> tuple[torch.dtype, ...]:
+    """What oneDNN computes in on this processor; where it has not been tried, nothing."""
+    tried = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()
+    if not tried or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return ()
+    return (torch.float32, torch.bfloat16) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else (torch.float32,)
 
 
 class FrozenConv(nn.Conv2d):
@@ -57,14 +63,14 @@ class FrozenConv(nn.Conv2d):
             return self._fused(maps.to(dtype))
         if self.same:
             maps = pad_same(maps, self.kernel_size, self.stride, self.dilation)
-        if maps.device.type == "cpu" and dtype == maps.dtype == torch.float32 and _has_onednn():
+        if maps.device.type == "cpu" and dtype == maps.dtype == torch.float32 and torch.float32 in _precisions():
             # PyTorch takes oneDNN for several threads only; one multiplies matrices, twice as long with AVX-512
             settings: Any = (self.padding, self.stride, self.dilation, self.groups)
             return self.activation(torch.mkldnn_convolution(maps, self.weight, self.bias, *settings))
         return self.activation(super().forward(maps))
 
     def _is_fused(self, maps: torch.Tensor, dtype: torch.dtype) -> bool:
-        if maps.device.type != "cpu" or dtype not in _DTYPES or not _has_onednn() or torch.compiler.is_compiling():
+        if maps.device.type != "cpu" or dtype not in _precisions() or torch.compiler.is_compiling():
             return False
         return not (torch.is_grad_enabled() and (maps.requires_grad or self.weight.requires_grad))
 

@@ -61,6 +61,18 @@ def test_a_frozen_convolution_heeds_precisions_and_copies(same):
         assert frozen.bfloat16()(maps.bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("known", [(), (torch.float32,)])
+def test_a_frozen_convolution_on_other_processors(monkeypatch, known):
+    monkeypatch.setattr("hf_usod.frozen_convolution._precisions", lambda: known)
+    conv = Conv2dSame(4, 4, 3, stride=2)
+    frozen, maps = FrozenConv.of(conv, nn.ReLU()), torch.randn(1, 4, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(frozen(maps), conv(maps).relu(), rtol=1e-5, atol=1e-5)
+        half = frozen.bfloat16()(maps.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert all(dtype == torch.float32 for _, dtype in frozen._packed)
+
+
 def test_a_frozen_convolution_keeps_weights_for_few_shapes():
     conv = nn.Conv2d(3, 4, 3, padding=1)
     frozen = FrozenConv.of(conv, nn.Identity())
