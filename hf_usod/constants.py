@@ -2,6 +2,7 @@
 
 VERSION = "0.2.0"  # of the package
 DEFAULT_MODEL = "usod-rgb-lite"  # embedded
+VIDEO_ADAPTER = "usod-video-lite"  # embedded
 DEFAULT_CUE_EXTRACTOR = "usod-sce-lite"  # embedded
 REFINEMENTS = ("crf", "pixel", "none")  # of pseudo-labels
 OUTPUT_KINDS = ("saliency", "mask", "cutout", "overlay", "side_by_side")  # what `predict` can write

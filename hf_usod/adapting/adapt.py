@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from ..constants import VIDEO_ADAPTER
 from ..data import Sample
 from ..errors import RunError
 from ..inference.tiled import AUTO, AUTO_LEAST, Tiles
@@ -227,8 +228,7 @@ class _Adaptation:
     def _sources(self, cues: Candidate) -> list[Source]:
         """What makes labels: of the detectors the best, and the cue extractor, unless its maps are no good; and who
         reviewed labels."""
-        detectors = {c.name: self.qualities[c.name] for c in self.candidates if c.is_detector}
-        best = self._candidate(choose(detectors, DEFAULT)[0])
+        best = self._candidate(self._best()[0])
         sources = [Source(f"trained-by-{best.name}", best, "pixel")]
         if harm := self._harm(cues.name):
             self.notes.append(f"Labels of the cue extractor were not used: {harm}.")
@@ -274,14 +274,24 @@ class _Adaptation:
     def _candidate(self, name: str) -> Candidate:
         return next(candidate for candidate in self.candidates if candidate.name == name)
 
+    def _detectors(self) -> dict[str, FolderQuality]:
+        return {c.name: self.qualities[c.name] for c in self.candidates if c.is_detector}
+
+    def _best(self) -> tuple[str, str]:
+        """The name of the best detector, and why. To beat is the default model or, as a person said that these are
+        frames, the package's adapter for video: where the measure is in doubt, that is the better guess."""
+        detectors = self._detectors()
+        is_guess = self.args.video and VIDEO_ADAPTER in detectors and not self._harm(VIDEO_ADAPTER)
+        return choose(detectors, VIDEO_ADAPTER if is_guess else DEFAULT)
+
     def _choose(self) -> Adapted:
         """Keeps the candidate that a person said, or else the measure says."""
         state = self.folder.state
-        detectors = {c.name: self.qualities[c.name] for c in self.candidates if c.is_detector}
+        detectors = self._detectors()
         choice = self.args.choose or state.get("choice") or MEASURE
         if choice not in (MEASURE, *detectors):
             raise RunError(f"--choose {choice}: there is no such candidate; there are: {', '.join(detectors)}.")
-        name, reason = choose(detectors, DEFAULT) if choice == MEASURE else (choice, "chosen by hand")
+        name, reason = self._best() if choice == MEASURE else (choice, "chosen by hand")
         chosen = self._candidate(name)
         self.folder.keep_adapter(name, chosen.adapter)
         tiles = self._try_tiles(chosen)

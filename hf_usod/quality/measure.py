@@ -155,18 +155,19 @@ def find_harm(quality: FolderQuality, default: FolderQuality) -> str:
     return ""
 
 
-def choose(candidates: Mapping[str, FolderQuality], default: str) -> tuple[str, str]:
+def choose(candidates: Mapping[str, FolderQuality], to_beat: str) -> tuple[str, str]:
     """The name of the best candidate, and why: of those that do no harm the one of the highest mean score, if that is
-    beyond doubt higher than the default's on the same images; else the default."""
-    base = candidates[default]
+    beyond doubt higher than that of the one to beat on the same images; else that one."""
+    base = candidates[to_beat]
     harmless = {name: quality for name, quality in candidates.items() if not find_harm(quality, base)}
-    best = max(harmless, key=lambda name: harmless[name].score, default=default)
-    if best == default or best not in harmless:
-        return default, "no candidate's outlines fit the images better than the default model's"
+    best = max(harmless, key=lambda name: harmless[name].score, default=to_beat)
+    if best == to_beat or best not in harmless:
+        return to_beat, f"no candidate's outlines fit the images better than those of {to_beat}"
     gain, error = compare(harmless[best], base)
-    told = f"the outlines of {best} fit the images better by {gain:.3f} (standard error {error:.3f}) than the default's"
+    by = f"{gain:.3f} (standard error {error:.3f})"
+    told = f"the outlines of {best} fit the images better by {by} than those of {to_beat}"
     if gain <= SURE * error:
-        return default, f"{told}, which may be chance"
+        return to_beat, f"{told}, which may be chance"
     return best, told
 
 

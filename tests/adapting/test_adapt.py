@@ -13,6 +13,7 @@ from hf_usod.adapting.adapt import AdaptArguments, adapt, split
 from hf_usod.adapting.review import Review, write_review
 from hf_usod.cli import main
 from hf_usod.errors import RunError
+from hf_usod.quality.measure import FolderQuality, ImageQuality
 from hf_usod.training.locks import lock_folder
 
 
@@ -265,3 +266,32 @@ def test_a_review_that_is_none_is_told(photos, small, tmp_path, capsys, text, to
     (output / "review.json").write_text(text)
     assert run(photos, output, "--resume") == 1
     assert told in capsys.readouterr().err
+
+
+def quality_of(scores, empty=0):
+    """Of so many images with these scores, some of whose maps say nothing."""
+    images = [ImageQuality(str(n), score, 0.0, 0.0 if n < empty else 0.3, 0.0) for n, score in enumerate(scores)]
+    return FolderQuality(images, alike=0.1)
+
+
+NOISE = np.random.default_rng(0).normal(0, 0.02, 40)
+PLAIN = np.full(40, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("of_video", "empty", "video", "chosen"),
+    [
+        (PLAIN + 0.002 + NOISE, 0, True, "usod-video-lite"),  # no better beyond doubt
+        (PLAIN + 0.002 + NOISE, 0, False, "default"),
+        (PLAIN - 0.05 + NOISE, 0, True, "default"),  # beaten beyond doubt
+        (PLAIN + 0.05 + NOISE, 0, False, "usod-video-lite"),
+        (PLAIN + 0.002 + NOISE, 20, True, "default"),  # does harm
+    ],
+)
+def test_frames_are_given_the_adapter_for_video_where_the_measure_is_in_doubt(tmp_path, of_video, empty, video, chosen):
+    adaptation = adapting._Adaptation(
+        AdaptArguments(tmp_path, tmp_path / "domain", video=video), None, print, None, candidates.embedded()
+    )
+    adaptation.qualities = {candidate.name: quality_of(PLAIN - 0.2) for candidate in adaptation.candidates}
+    adaptation.qualities |= {"default": quality_of(PLAIN), "usod-video-lite": quality_of(of_video, empty)}
+    assert adaptation._best()[0] == chosen
