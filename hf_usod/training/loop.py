@@ -131,7 +131,7 @@ class Loop:
             sampler=self.sampler,
             num_workers=args.num_workers,
             drop_last=True,
-            worker_init_fn=partial(_share_pixel_limit, Image.MAX_IMAGE_PIXELS),
+            worker_init_fn=partial(_begin_worker, Image.MAX_IMAGE_PIXELS),
         )
         self.scheduler = linear_decay(optimizer, self.schedule.num_updates, args.final_learning_rate_ratio)
         for module in stage.stateful:
@@ -295,6 +295,9 @@ class Loop:
         raise RunError(reason)
 
 
-def _share_pixel_limit(limit: int | None, _worker: int) -> None:
-    """Gives a worker process Pillow's limit of this one, which those that are not forked do not inherit."""
-    Image.MAX_IMAGE_PIXELS = limit
+def _begin_worker(pixel_limit: int | None, _worker: int) -> None:
+    """Gives a worker process Pillow's limit of this one, which those that are not forked do not inherit. A request to
+    stop that goes to all processes is for this one alone, which still needs images."""
+    Image.MAX_IMAGE_PIXELS = pixel_limit
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -197,7 +197,8 @@ def give_folder(accelerator: Accelerator, folder: Path, lacks: bool) -> None:
 
 @contextmanager
 def memory_told() -> Iterator[None]:
-    """Tells in a line that the memory, of the GPU or the machine, is not enough, and what to do.
+    """Tells in a line that the memory, of the GPU or the machine, is not enough, or that the machine helped itself and
+    killed a process that reads images, and what to do.
 
     Raises:
         RunError: instead of what torch raises then.
@@ -205,6 +206,11 @@ def memory_told() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
+        if "DataLoader worker" in str(error):
+            raise RunError(
+                f"A process that reads images was ended, most likely for lack of memory ({in_a_line(error)}). Pass "
+                "--resume, with fewer --num_workers."
+            ) from error
         if not is_out_of_memory(error):
             raise
         raise RunError(

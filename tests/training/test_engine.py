@@ -1,5 +1,6 @@
 """Stage 1 from end to end on a tiny network and synthetic photos: runs, interruptions, resuming, refusals."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -231,6 +232,38 @@ def test_a_stopped_run_saves_its_step_and_resumes_to_the_same_weights(
     assert checkpoints(arguments.output_dir) == {"checkpoint-5"}
     assert main(["train", "--stage", "sce", *command_line(replace(arguments, resume=True))]) == 0
     assert_same_weights(arguments.output_dir, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_that_goes_to_all_processes_saves_the_step(arguments, when_step, capfd, number):
+    """As a terminal's Ctrl-C, or a cluster that ends a job."""
+
+    def stop():
+        workers = [str(worker.pid) for worker in multiprocessing.active_children()]
+        subprocess.run(
+            ["kill", f"-{number}", *workers], check=True
+        )  # from their parent it would be a request of its own
+        time.sleep(1)  # time enough to die of it
+        os.kill(os.getpid(), number)
+
+    when_step(4, stop)
+    assert main(["train", "--stage", "sce", *command_line(replace(arguments, num_workers=2))]) == 128 + number
+    assert "Stopped after step 5; pass --resume to go on." in capfd.readouterr().err
+    assert checkpoints(arguments.output_dir) == {"checkpoint-5"}
+
+
+def test_a_worker_that_is_killed_is_told_in_a_line(arguments, when_step, capfd):
+    def kill():
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(1)
+
+    when_step(3, kill)
+    assert main(["train", "--stage", "sce", *command_line(replace(arguments, num_workers=1))]) == 1
+    told = capfd.readouterr().err
+    assert "A process that reads images was ended" in told and "fewer --num_workers" in told
+    assert "Traceback" not in told
+    assert checkpoints(arguments.output_dir) == {"checkpoint-3"}
 
 
 def test_a_run_stopped_at_the_end_of_an_epoch_has_its_preview(arguments, when_step):
