@@ -14,6 +14,7 @@ from .frozen_convolution import FUSED, FrozenConv
 from .models.modeling_usod_sce import UsodSceModel
 from .models.modeling_usod_sd import UsodSdModel
 
+NETWORKS = (UsodSceModel, UsodSdModel)  # of PyTorch, with or without an adapter
 FEW = 20  # images that are done sooner than a faster copy of a model is made
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # as Accelerate calls them
 Run = Callable[[nn.Module], Sequence[torch.Tensor]]  # a module, on an example
@@ -97,7 +98,7 @@ def fold_batch_norms(module: nn.Module, run: Run = _feature_maps, trained: bool 
 
     Args:
         module: a backbone, unless `run` says how to call it.
-        trained: whether the norms that have gradients are left as they are.
+        trained: whether convolutions and norms that have gradients are left as they are.
     """
     folded = copy.deepcopy(module).eval()
     chains, expected = _chains(folded, run)
@@ -132,6 +133,6 @@ def fastest(model: nn.Module) -> nn.Module:
     """A cue extractor or detector, with or without an adapter, as it is fastest: a copy with its batch norms folded,
     channels last; the same maps but for rounding (below 1e-5). Any other model is given back. For `FEW` images the copy
     is not worth its time."""
-    if type(model) not in (UsodSceModel, UsodSdModel):
+    if type(model) not in NETWORKS:
         return model
     return fold_batch_norms(model, maps_of_an_example).to(memory_format=torch.channels_last)

@@ -281,8 +281,8 @@ class _Adaptation:
         """The name of the best detector, and why. To beat is the default model or, as a person said that these are
         frames, the package's adapter for video: where the measure is in doubt, that is the better guess."""
         detectors = self._detectors()
-        is_guess = self.args.video and VIDEO_ADAPTER in detectors and not self._harm(VIDEO_ADAPTER)
-        return choose(detectors, VIDEO_ADAPTER if is_guess else DEFAULT)
+        fits = VIDEO_ADAPTER in detectors and not self._harm(VIDEO_ADAPTER)
+        return choose(detectors, VIDEO_ADAPTER if self.args.video and fits else DEFAULT)
 
     def _choose(self) -> Adapted:
         """Keeps the candidate that a person said, or else the measure says."""

@@ -7,9 +7,7 @@ from typing import Any
 import torch
 
 from ..errors import DataError
-from ..folding import PRECISIONS, cpu_knows_bf16, fastest
-from ..models.modeling_usod_sce import UsodSceModel
-from ..models.modeling_usod_sd import UsodSdModel
+from ..folding import NETWORKS, PRECISIONS, cpu_knows_bf16, fastest
 
 AUTO = "auto"
 
@@ -33,7 +31,7 @@ def at_full_speed(detect: Any, mixed_precision: str = "no", fold: bool = True) -
         DataError: for a precision that the model, or its device, does not have.
     """
     model = detect.model
-    is_torch = type(model) in (UsodSceModel, UsodSdModel)
+    is_torch = type(model) in NETWORKS
     if mixed_precision == AUTO:
         mixed_precision = native_precision(model.device) if is_torch else "no"
     dtype = PRECISIONS[mixed_precision]
