@@ -20,15 +20,19 @@ def _run(command: list[str | Path], cwd: Path, **environment: str) -> str:
     return ran.stdout
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from a copy of what belongs to the repository: building leaves files behind."""
-    source, output = tmp_path_factory.mktemp("source") / "hf_usod", tmp_path_factory.mktemp("wheel")
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "runs", "out")
+def _build(folder: Path, **environment: str) -> Path:
+    """A wheel, from a copy of what belongs to the repository: building leaves files behind."""
+    source, output = folder / "source" / "hf_usod", folder / "wheel"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "*.so", "runs", "out")
     shutil.copytree(ROOT, source, symlinks=True, ignore=ignored)
     pip = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--quiet", "-w", output]
-    _run(pip, source)
+    _run(pip, source, **environment)
     return next(output.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return _build(tmp_path_factory.mktemp("build"))
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,21 @@ def installed(wheel, tmp_path_factory):
 
     run.target, run.cwd = target, cwd
     return run
+
+
+def _compiled(wheel: Path) -> list[str]:
+    return [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("hf_usod/models/_pixel_refiner")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("cc"), reason="no compiler")
+def test_the_pixel_refiner_is_compiled(wheel):
+    assert len(_compiled(wheel)) == 1
+
+
+@pytest.mark.slow
+def test_the_package_is_built_without_a_compiler(tmp_path):
+    assert not _compiled(_build(tmp_path, CC="no-such-compiler"))
 
 
 @pytest.mark.slow

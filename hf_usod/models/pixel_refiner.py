@@ -3,9 +3,15 @@
 AFA: https://arxiv.org/abs/2203.02891; as A2S-v3 uses it: https://arxiv.org/abs/2404.14759
 """
 
+import ctypes
+import itertools
 import math
 import statistics
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -20,6 +26,31 @@ EPSILON = 1e-8
 _NEGLIGIBLE = 60  # exp(-60) is lost in a float32's sum; exp(-90), a denormal number, takes a CPU many times as long
 
 
+class _Refiner(ctypes.Structure):
+    """`struct refiner` of pixel_refiner.c."""
+
+    _fields_ = (
+        ("count", ctypes.c_int),
+        ("offsets", ctypes.POINTER(ctypes.c_int)),
+        ("position_weights", ctypes.POINTER(ctypes.c_float)),
+        ("pad", ctypes.c_int),
+        ("iterations", ctypes.c_int),
+        ("bandwidth", ctypes.c_float),
+        ("epsilon", ctypes.c_float),
+        ("negligible", ctypes.c_float),
+    )
+
+
+@cache
+def _compiled() -> ctypes.CDLL | None:
+    """pixel_refiner.c, where a compiler was there as the package was installed."""
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_pixel_refiner{suffix}")
+        if path.exists():
+            return ctypes.CDLL(str(path))
+    return None
+
+
 class PixelRefiner(nn.Module):
     """Refines saliency maps by the images they belong to (eq. 5-7; the pixel-adaptive refinement of AFA, CVPR 2022).
 
@@ -28,10 +59,10 @@ class PixelRefiner(nn.Module):
     the standard deviation of the 32 values; a softmax of the same form over their distances in pixels is added to it,
     times 0.01. Beyond the border the image repeats its outermost pixels.
 
-    Without parameters and without gradients; computes in float32. The 32 weights of a pixel are made once, from
-    shifted views of one padded image. Since |I_i - I_j|^2 matters up to what all neighbors share, it is taken as
-    (I_j - m)(I_j + m - 2 I_i), m their mean: plain squares lose, in float32, what distinguishes the neighbors of a
-    pixel that is unlike all of them.
+    Without parameters and without gradients; computes in float32, on a CPU in compiled code if there is any: the same
+    but for rounding. The 32 weights of a pixel are made once, from shifted views of one padded image. Since
+    |I_i - I_j|^2 matters up to what all neighbors share, it is taken as (I_j - m)(I_j + m - 2 I_i), m their mean:
+    plain squares lose, in float32, what distinguishes the neighbors of a pixel that is unlike all of them.
 
     Args:
         dilations: of the 3 x 3 windows.
@@ -118,10 +149,28 @@ class PixelRefiner(nn.Module):
         images, saliency = images.float(), saliency.float()
         if saliency.shape[-2:] != images.shape[-2:]:
             saliency = resize(saliency, images.shape[-2:])
-        # One by one a sample's maps stay in a CPU's cache; an accelerator wants them all.
-        chunk = 1 if images.device.type == "cpu" else len(images)
-        refined = [self._refine(*part) for part in zip(images.split(chunk), saliency.split(chunk), strict=True)]
-        return torch.cat(refined)
+        if images.device.type != "cpu":
+            return self._refine(images, saliency)
+        # One by one a sample's maps stay in the cache
+        samples = zip(images.split(1), saliency.split(1), strict=True)
+        if _compiled() is None or torch.compiler.is_compiling():
+            return torch.cat([self._refine(*sample) for sample in samples])
+        with ThreadPoolExecutor(min(len(images), torch.get_num_threads())) as threads:
+            return torch.cat(list(threads.map(lambda sample: self._refine_compiled(*sample), samples)))
+
+    def _refine_compiled(self, image: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """Of one sample, on this thread."""
+        image, saliency, refined = image.contiguous(), saliency.contiguous(), torch.empty(saliency.shape)
+        count = len(self.offsets)
+        offsets = (ctypes.c_int * (2 * count))(*itertools.chain(*self.offsets))
+        weights = (ctypes.c_float * count)(*self.position_weights)
+        refiner = _Refiner(count, offsets, weights, self.pad, self.num_iter, BANDWIDTH, EPSILON, _NEGLIGIBLE)
+        library = _compiled()
+        assert library is not None
+        maps = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (image, saliency, refined)]
+        if library.usod_refine(ctypes.byref(refiner), *maps, *map(ctypes.c_int, image.shape[1:])):
+            raise MemoryError(f"not enough memory to refine a map of {image.shape[2]} x {image.shape[3]} pixels")
+        return refined
 
     def _refine(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
         weights = self._weights(images)

@@ -1,5 +1,8 @@
 """The pixel refiner, against a plain transcription of its formula."""
 
+import copy
+import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,20 @@ from PIL import Image
 from torch.nn import functional as F
 
 from hf_usod.labels import PixelRefiner
+from hf_usod.models import pixel_refiner
 
 EXAMPLES = Path(__file__).parents[2] / "space" / "examples"
 AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+
+
+@pytest.fixture(params=["compiled", "PyTorch"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways in which a CPU refines."""
+    if request.param == "PyTorch":
+        monkeypatch.setattr(pixel_refiner, "_compiled", lambda: None)
+    elif not pixel_refiner._compiled():
+        assert not shutil.which("cc"), "there is a compiler, but the refiner was not compiled: install the package anew"
+        pytest.skip("no compiler")
 
 
 def transcription(image, saliency, dilations=(1, 2, 4, 8), num_iter=6):
@@ -57,7 +71,7 @@ def photo(height, width):
 
 
 @pytest.mark.parametrize("make", [noise, photo])
-@pytest.mark.parametrize("shape", [(40, 56), (16, 9), (33, 31)])
+@pytest.mark.parametrize("shape", [(40, 56), (16, 9), (33, 31), (6, 130)])
 def test_is_the_formula(make, shape):
     image, saliency = make(*shape)
     image = torch.from_numpy(image).float()
@@ -122,3 +136,36 @@ def test_half_precision_inputs():
 def test_one_map_an_image():
     with pytest.raises(ValueError, match=r"expected \(2, 1, height, width\)"):
         PixelRefiner()(torch.rand(2, 3, 8, 8), torch.rand(1, 1, 8, 8))
+
+
+def test_maps_that_lie_in_memory_as_others_do_not():
+    images = torch.rand(2, 3, 24, 20, generator=torch.manual_seed(0))
+    saliency = torch.rand(2, 1, 24, 20, generator=torch.manual_seed(1))
+    expected = PixelRefiner()(images, saliency)
+    channels_last = images.to(memory_format=torch.channels_last)
+    spread = saliency.expand(2, 3, 24, 20)[:, 1:2]
+    assert torch.equal(PixelRefiner()(channels_last, spread), expected)
+    assert torch.equal(PixelRefiner()(images.mT, saliency.mT), PixelRefiner()(images.mT.clone(), saliency.mT.clone()))
+
+
+def test_what_is_no_number_stays_so():
+    images, saliency = torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8)
+    images[0, 0, 4, 4] = torch.nan
+    refined = PixelRefiner()(images, saliency)
+    assert refined[0].isnan().all() and refined[1].isfinite().all()
+
+
+def test_copies_refine_as_well():
+    image, saliency = torch.rand(1, 3, 8, 8), torch.rand(1, 1, 8, 8)
+    expected = PixelRefiner()(image, saliency)
+    for refiner in (copy.deepcopy(PixelRefiner()), pickle.loads(pickle.dumps(PixelRefiner()))):
+        assert torch.equal(refiner(image, saliency), expected)
+
+
+def test_both_ways_are_one(monkeypatch):
+    photo = Image.open(EXAMPLES / "chelsea.jpg").convert("RGB").resize((320, 240))
+    image = torch.from_numpy(np.array(photo)).movedim(-1, 0).float()[None] / 255
+    saliency = image.mean(1, keepdim=True)
+    refined = PixelRefiner()(image, saliency)
+    monkeypatch.setattr(pixel_refiner, "_compiled", lambda: None)
+    torch.testing.assert_close(refined, PixelRefiner()(image, saliency), rtol=0, atol=1e-5)
