@@ -1,5 +1,6 @@
 """The command line: quick to help, one line for a mistake, documented statuses."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 import hf_usod
 from hf_usod import cli
+from hf_usod.commands.common import importing
 from hf_usod.errors import CommandError
 
 HEAVY = {"torch", "torchvision", "transformers", "peft", "timm", "numpy", "scipy", "PIL", "datasets", "accelerate"}
@@ -47,6 +49,15 @@ def test_help_comes_at_once():
     for name in NAMES:
         subprocess.run([sys.executable, "-m", "hf_usod", name, "--help"], capture_output=True, check=True)
     assert sum(os.times()[2:4]) - before < 0.5 * len(NAMES)
+
+
+def test_garbage_is_looked_for_after_imports_as_before():
+    with importing():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ModuleNotFoundError), importing():
+        raise ModuleNotFoundError
+    assert gc.isenabled()
 
 
 def test_version_and_statuses_are_told(capsys):

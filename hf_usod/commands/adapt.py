@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .common import check_aux_source, not_negative, positive, without_loading_bars
+from .common import check_aux_source, importing, not_negative, positive, without_loading_bars
 from .outputs import check_folder
 
 EPILOG = """
@@ -53,13 +53,14 @@ def run(args: argparse.Namespace) -> int:
     check_aux_source(args)
     check_folder(args.output)
 
-    from ..adapting.adapt import adapt, look
-    from ..adapting.arguments import AdaptArguments
-    from ..adapting.page import adapt_page, usage, verdict
-    from ..adapting.rehearsal import rehearse_adapt
-    from ..html import write_page
-    from ..models.reading_usod import lift_limits
-    from ..training.processes import prepare_cpu
+    with importing():
+        from ..adapting.adapt import adapt, look
+        from ..adapting.arguments import AdaptArguments
+        from ..adapting.page import adapt_page, usage, verdict
+        from ..adapting.rehearsal import rehearse_adapt
+        from ..html import write_page
+        from ..models.reading_usod import lift_limits
+        from ..training.processes import prepare_cpu
 
     lift_limits()
     without_loading_bars()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..constants import AUX_KINDS, DEFAULT_MODEL
 from ..errors import CommandError
-from .common import TILES_HELP, not_negative, positive, tiles, without_loading_bars
+from .common import TILES_HELP, importing, not_negative, positive, tiles, without_loading_bars
 from .outputs import check_folder, check_page, check_scores
 
 if TYPE_CHECKING:
@@ -241,11 +241,12 @@ def run(args: argparse.Namespace) -> int:
     if args.unlabelled:
         return _judge(args, as_folder)
 
-    from ..evaluation.page import evaluation_page
-    from ..evaluation.report import legend, markdown_table
-    from ..evaluation.results import entries_of
-    from ..html import write_page
-    from ..models.reading_usod import lift_limits
+    with importing():
+        from ..evaluation.page import evaluation_page
+        from ..evaluation.report import legend, markdown_table
+        from ..evaluation.results import entries_of
+        from ..html import write_page
+        from ..models.reading_usod import lift_limits
 
     lift_limits()
     without_loading_bars()
@@ -266,14 +267,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _judge(args: argparse.Namespace, as_folder: bool) -> int:
     """What can be said of maps without masks."""
-    from ..data import list_samples
-    from ..errors import DataError
-    from ..inference import Tiled
-    from ..loading import load_pipeline
-    from ..models.reading_usod import lift_limits
-    from ..quality.measure import judge_folder
-    from ..quality.predicting import predict_samples
-    from ..quality.report import LEGEND, Judged, quality_table, write_quality
+    with importing():
+        from ..data import list_samples
+        from ..errors import DataError
+        from ..inference import Tiled
+        from ..loading import load_pipeline
+        from ..models.reading_usod import lift_limits
+        from ..quality.measure import judge_folder
+        from ..quality.predicting import predict_samples
+        from ..quality.report import LEGEND, Judged, quality_table, write_quality
 
     lift_limits()
     without_loading_bars()

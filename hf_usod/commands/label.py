@@ -5,7 +5,7 @@ import sys
 
 from ..constants import REFINEMENTS
 from ..errors import CommandError, counted
-from .common import model_options, not_negative, positive, without_loading_bars
+from .common import importing, model_options, not_negative, positive, without_loading_bars
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -32,14 +32,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(args: argparse.Namespace) -> int:
-    from accelerate.utils import gather_object
+    with importing():
+        from accelerate.utils import gather_object
 
-    from ..inference.jobs import plan_jobs
-    from ..inference.predict import find_maps
-    from ..labels import label_images
-    from ..loading import load
-    from ..models.reading_usod import lift_limits
-    from ..training.processes import join_processes
+        from ..inference.jobs import plan_jobs
+        from ..inference.predict import find_maps
+        from ..labels import label_images
+        from ..loading import load
+        from ..models.reading_usod import lift_limits
+        from ..training.processes import join_processes
 
     lift_limits()
     without_loading_bars()

@@ -13,6 +13,7 @@ from ..errors import CommandError, counted
 from .common import (
     TILES_HELP,
     check_aux_source,
+    importing,
     model_options,
     not_negative,
     percentage,
@@ -155,9 +156,10 @@ def _check_lines(path: Path) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check(args)
-    from ..inference import Encoding, Rendering, Tiled
-    from ..loading import load_pipeline
-    from ..models.reading_usod import lift_limits
+    with importing():
+        from ..inference import Encoding, Rendering, Tiled
+        from ..loading import load_pipeline
+        from ..models.reading_usod import lift_limits
 
     lift_limits()
     without_loading_bars()

@@ -3,7 +3,7 @@
 import argparse
 
 from ..training.options import add_options, plan_of
-from .common import without_loading_bars
+from .common import importing, without_loading_bars
 
 DESCRIPTION = """Trains on unlabeled images: a cue extractor (stage 1), pseudo-labels, and a detector (stage 2), or
 with --transfer adapters of trained ones. A recipe (--recipe) may say any of these options; the command line wins. An
@@ -21,14 +21,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(args: argparse.Namespace) -> int:
     plan = plan_of(args)
 
-    from accelerate import PartialState
+    with importing():
+        from accelerate import PartialState
 
-    from ..models.reading_usod import lift_limits
-    from ..training.checks import check_plan
-    from ..training.hub_images import bring_images
-    from ..training.method import train_method
-    from ..training.processes import prepare_cpu
-    from ..training.rehearsal import rehearse
+        from ..models.reading_usod import lift_limits
+        from ..training.checks import check_plan
+        from ..training.hub_images import bring_images
+        from ..training.method import train_method
+        from ..training.processes import prepare_cpu
+        from ..training.rehearsal import rehearse
 
     lift_limits()
     without_loading_bars()

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .common import positive, without_loading_bars
+from .common import importing, positive, without_loading_bars
 from .outputs import check_folder
 
 EPILOG = """
@@ -39,9 +39,10 @@ def run(args: argparse.Namespace) -> int:
         check_folder(args.output)
     require("gradio", "demo", "The workbench")
 
-    from ..models.reading_usod import lift_limits
-    from ..workbench.actions import begin
-    from ..workbench.app import serve
+    with importing():
+        from ..models.reading_usod import lift_limits
+        from ..workbench.actions import begin
+        from ..workbench.app import serve
 
     lift_limits()
     without_loading_bars()
