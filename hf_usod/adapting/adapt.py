@@ -229,7 +229,8 @@ class _Adaptation:
         """What makes labels: of the detectors the best, and the cue extractor, unless its maps are no good; and who
         reviewed labels."""
         best = self._candidate(self._best()[0])
-        sources = [Source(f"trained-by-{best.name}", best, "pixel")]
+        # An adapter's labels are kept as they are
+        sources = [Source(f"trained-by-{best.name}", best, "none" if best.adapter else "pixel")]
         if harm := self._harm(cues.name):
             self.notes.append(f"Labels of the cue extractor were not used: {harm}.")
         else:

@@ -33,6 +33,7 @@ CUES = "cues"  # the cue extractor, transferred to the images
 _FEW = 32  # images that are refined sooner than processes start
 # As the recipe transfer-lite
 SIZE, STRIDE, EPOCHS, RATE = 256, 48, 3, 0.05
+RATE_ON = 0.02  # of an adapter that is trained on
 STEPS = (
     225  # at least: what these epochs of 600 images are. After a tenth of them an adapter is still the default model
 )
@@ -70,6 +71,11 @@ class Source:
     candidate: Candidate
     refine: str
     review: Review | None = None
+
+    @property
+    def begins_with(self) -> str | None:
+        """The adapter that is trained on, that of the detector that made the labels; None for a new one."""
+        return self.candidate.adapter if self.candidate.is_detector else None
 
 
 def embedded() -> list[Candidate]:
@@ -115,15 +121,14 @@ def transfer_arguments(images: Path, aux: Path | None, folder: Path, seed: int) 
     return TransferArguments(**_shared(images, aux, folder, seed), base=DEFAULT_CUE_EXTRACTOR)
 
 
-def detector_arguments(images: Path, aux: Path | None, labels: Path, folder: Path, seed: int) -> DetectorArguments:
-    """Of an adapter's training."""
-    return DetectorArguments(
-        **_shared(images, aux, folder, seed),
-        labels=[str(labels)],
-        adapt=DEFAULT_MODEL,
-        learning_rate=RATE,
-        spr="none",
-    )
+def detector_arguments(
+    images: Path, aux: Path | None, labels: Path, folder: Path, seed: int, begins_with: str | None = None
+) -> DetectorArguments:
+    """Of the training of a new adapter, or of one that is trained on: by its own labels, that it may not forget."""
+    shared = _shared(images, aux, folder, seed) | {"labels": [str(labels)], "spr": "none"}
+    if begins_with is None:
+        return DetectorArguments(**shared, adapt=DEFAULT_MODEL, learning_rate=RATE)
+    return DetectorArguments(**shared, adapt=begins_with, learning_rate=RATE_ON, loss="iou+bce", batch_norm="eval")
 
 
 def transfer_cues(images: Path, aux: Path | None, folder: Path, seed: int) -> Candidate:
@@ -200,7 +205,8 @@ def judge_labels(samples: Sequence[Sample], folder: Path) -> dict[str, float]:
 
 def train_adapter(source: Source, images: Path, aux: Path | None, labels: Path, folder: Path, seed: int) -> Candidate:
     """Trains an adapter of the default model; goes on where it was stopped."""
-    adapter = train_detector(detector_arguments(images, aux, labels, folder, seed))
+    adapter = train_detector(detector_arguments(images, aux, labels, folder, seed, source.begins_with))
     kept = "as you reviewed them" if source.review else "as they are"
-    about = f"an adapter trained here on labels by {source.candidate.name} ({source.refine}), {kept}"
+    trained = f"{source.candidate.name}, trained on" if source.begins_with else "an adapter trained"
+    about = f"{trained} here with labels by {source.candidate.name} ({source.refine}), {kept}"
     return Candidate(source.name, DEFAULT_MODEL, str(adapter), about)

@@ -5,11 +5,17 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from peft import get_peft_model
 from PIL import Image
+from safetensors.torch import load_file
 
+from hf_usod import UsodSdModel
+from hf_usod.adapters import UsodAdapterConfig
 from hf_usod.adapting import adapt as adapting
 from hf_usod.adapting import candidates
 from hf_usod.adapting.adapt import AdaptArguments, adapt, split
+from hf_usod.adapting.candidates import DEFAULT, Candidate
 from hf_usod.adapting.review import Review, write_review
 from hf_usod.cli import main
 from hf_usod.errors import RunError
@@ -84,6 +90,28 @@ def test_a_better_candidate_is_taken(photos, small, tmp_path, monkeypatch, capsy
     assert json.loads((output / "adapt.json").read_text())["chosen"] == "trained-by-cues"
     assert (output / "adapter" / "adapter_model.safetensors").exists()
     assert {path.name for path in (output / "runs").iterdir()} == {"trained-by-default", "trained-by-cues"}
+
+
+def test_an_adapter_that_is_best_is_trained_on_by_its_own_labels(photos, small, tmp_path, monkeypatch):
+    detector = candidates.DEFAULT_MODEL
+    torch.manual_seed(0)
+    package = get_peft_model(UsodSdModel.from_pretrained(detector), UsodAdapterConfig(init_weights="random"))
+    package.save_pretrained(tmp_path / "package")
+    of_package = Candidate("package", detector, str(tmp_path / "package"), "an adapter that comes with the package")
+    monkeypatch.setattr(adapting, "embedded", lambda: [Candidate(DEFAULT, detector, None, "tiny"), of_package])
+    monkeypatch.setattr(adapting, "choose", lambda of, default: ("package", "so says the test"))
+    monkeypatch.setattr(adapting, "judge_labels", lambda samples, folder: dict.fromkeys((s.id for s in samples), 0.3))
+    monkeypatch.setattr(candidates, "RATE_ON", 1e-12)  # of which nothing comes
+
+    found = adapt(AdaptArguments(photos, tmp_path / "domain"), tell=lambda line: None)
+    trained_on = next(candidate for candidate in found.candidates if candidate.name == "trained-by-package")
+    assert trained_on.about == "package, trained on here with labels by package (none), as they are"
+    before = load_file(tmp_path / "package" / "adapter_model.safetensors")
+    after = load_file(f"{trained_on.adapter}/adapter_model.safetensors")
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-6, msg=name)
+    new = load_file(tmp_path / "domain/runs/trained-by-cues/model/adapter_model.safetensors")
+    assert any((new[name] - value).abs().max() > 1e-3 for name, value in before.items())
 
 
 def test_tiles_are_tried_on_large_images_and_used_where_they_fit_better(photos, small, tmp_path, monkeypatch, capsys):
