@@ -152,11 +152,12 @@ class PixelRefiner(nn.Module):
         if images.device.type != "cpu":
             return self._refine(images, saliency)
         # One by one a sample's maps stay in the cache
-        samples = zip(images.split(1), saliency.split(1), strict=True)
+        samples = images.split(1), saliency.split(1)
         if _compiled() is None or torch.compiler.is_compiling():
-            return torch.cat([self._refine(*sample) for sample in samples])
-        with ThreadPoolExecutor(min(len(images), torch.get_num_threads())) as threads:
-            return torch.cat(list(threads.map(lambda sample: self._refine_compiled(*sample), samples)))
+            return torch.cat([self._refine(*sample) for sample in zip(*samples, strict=True)])
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            run = threads.map if len(images) > 1 else map
+            return torch.cat(list(run(self._refine_compiled, *samples)))
 
     def _refine_compiled(self, image: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
         """Of one sample, on this thread."""
