@@ -14,6 +14,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_usod import UsodSceConfig
 from .modeling_usod import SaliencyOutput, UsodPreTrainedModel, overlap_loss, resize
+from .resized_convolution import ResizedConv
 
 
 class UsodSceSqueezeGate(nn.Module):
@@ -40,42 +41,12 @@ class UsodSceProjection(nn.Module):
         return self.gate(F.relu(self.norm(self.conv(features))))
 
 
-def _taps_of_resized(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
-    """`(target, 3 * source)`: row i weighs a line of `source` values so that they, times the three taps of a kernel,
-    make what the kernel makes at i of the line resized to `target`, with zeros around it."""
-    line = resize(torch.eye(source, dtype=like.dtype, device=like.device)[None, None], (target, source))[0, 0]
-    padded = F.pad(line, (0, 0, 1, 1))
-    return torch.stack([padded[tap : tap + target] for tap in range(3)], dim=-1).flatten(1)
-
-
-class UsodSceResizedConv(nn.Conv2d):
-    """Conv3x3 of maps that are resized and concatenated, without making them at the full width: resizing is linear, so
-    that it may as well follow the sum over the channels. A third of the operations, and exact but for rounding."""
-
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
-
-    def forward(self, maps: Sequence[torch.Tensor], size: torch.Size) -> torch.Tensor:  # type: ignore[override]
-        height, width = size
-        columns, weights = [], []
-        for source, kernel in zip(maps, self.weight.split([part.shape[1] for part in maps], dim=1), strict=True):
-            tall = resize(source, (height, source.shape[-1]))
-            taps = kernel.permute(3, 0, 1, 2).flatten(0, 1)[..., None]  # (3 C_out, C_in, 3, 1): the kernel's columns
-            columns.append(
-                F.conv2d(tall, taps, padding=(1, 0)).permute(0, 2, 3, 1).unflatten(-1, (3, -1)).flatten(2, 3)
-            )
-            weights.append(_taps_of_resized(source.shape[-1], width, columns[-1]))
-        summed = torch.matmul(torch.cat(weights, dim=1), torch.cat(columns, dim=2))  # (B, height, width, C_out)
-        assert self.bias is not None
-        return (summed + self.bias.to(summed.dtype)).permute(0, 3, 1, 2)
-
-
 class UsodSceFusion(UsodSceProjection):
     """The projection of maps `(B, C, h, w)` that are resized to a size (height, width) and concatenated."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(in_channels, out_channels)
-        self.conv = UsodSceResizedConv(in_channels, out_channels)
+        self.conv = ResizedConv(in_channels, out_channels)
 
     def forward(self, maps: Sequence[torch.Tensor], size: torch.Size) -> torch.Tensor:  # type: ignore[override]
         return self.gate(F.relu(self.norm(self.conv(maps, size))))

@@ -19,6 +19,7 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_usod import AUX_KINDS, UsodSdConfig
 from .modeling_usod import SaliencyOutput, SideLogits, UsodPreTrainedModel, overlap_loss, resize, to_unit_range
 from .pixel_refiner import PixelRefiner
+from .resized_convolution import ResizedConv
 
 SIDE_WEIGHT = 0.2  # in the loss, of the RGB decoder's own map beside the fused one
 
@@ -37,6 +38,19 @@ class UsodSdConvNormAct(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.activation(self.norm(self.conv(features)))
+
+
+class UsodSdResizedConvNormAct(nn.Module):
+    """The same, with a 3 x 3 kernel, of maps `(B, C_in, h, w)` that are resized to a size (height, width) first."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = ResizedConv(in_channels, out_channels)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.activation = nn.ReLU()
+
+    def forward(self, features: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        return self.activation(self.norm(self.conv([features], size)))
 
 
 class UsodSdChannelAttention(nn.Module):
@@ -89,17 +103,17 @@ class UsodSdFusionBlock(nn.Module):
         super().__init__()
         width = config.fusion_channels
         self.deeper_attention = UsodSdChannelAttention(in_channels)
-        self.deeper = UsodSdConvNormAct(in_channels, width, kernel_size=3)
+        self.deeper = UsodSdResizedConvNormAct(in_channels, width)
         self.attention = UsodSdChannelAttention(channels)
         self.current = UsodSdConvNormAct(channels, width, kernel_size=3)
-        self.context = UsodSdConvNormAct(config.neck_channels[-1], width, kernel_size=3)
+        self.context = UsodSdResizedConvNormAct(config.neck_channels[-1], width)
         self.output = UsodSdConvNormAct(width, channels, kernel_size=3)
 
     def forward(self, a: torch.Tensor, b: torch.Tensor, features: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         size = features.shape[-2:]
-        deeper = self.deeper(resize(self.deeper_attention(torch.cat([a, b], dim=1)), size))
+        deeper = self.deeper(self.deeper_attention(torch.cat([a, b], dim=1)), size)
         current = self.current(self.attention(features))
-        return self.output(deeper + current + self.context(resize(context, size)))
+        return self.output(deeper + current + self.context(context, size))
 
 
 class UsodSdDecoder(nn.Module):

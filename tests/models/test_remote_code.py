@@ -85,7 +85,7 @@ def strangers_results(
 
 
 def test_exported_files(checkpoint, pipeline_folder, detector_folder):
-    code = {"configuration_usod.py", "modeling_usod.py", "modeling_usod_sce.py"}
+    code = {"configuration_usod.py", "modeling_usod.py", "modeling_usod_sce.py", "resized_convolution.py"}
     code |= {"image_processing_usod.py", "reading_usod.py"}
     data = {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert set(os.listdir(checkpoint)) == code | data
