@@ -279,11 +279,17 @@ class _Adaptation:
         return {c.name: self.qualities[c.name] for c in self.candidates if c.is_detector}
 
     def _best(self) -> tuple[str, str]:
-        """The name of the best detector, and why. To beat is the default model or, as a person said that these are
-        frames, the package's adapter for video: where the measure is in doubt, that is the better guess."""
+        """The name of the best detector, and why. What comes with the package has to beat the default model or, as a
+        person said that these are frames, the package's adapter for video: where the measure is in doubt, that is the
+        better guess. What was trained here has to beat the best of these, whose labels it learned."""
         detectors = self._detectors()
-        fits = VIDEO_ADAPTER in detectors and not self._harm(VIDEO_ADAPTER)
-        return choose(detectors, VIDEO_ADAPTER if self.args.video and fits else DEFAULT)
+        known = {candidate.name for candidate in embedded()}
+        package = {name: quality for name, quality in detectors.items() if name in known}
+        fits = VIDEO_ADAPTER in package and not self._harm(VIDEO_ADAPTER)
+        best, reason = choose(package, VIDEO_ADAPTER if self.args.video and fits else DEFAULT)
+        trained = {name: quality for name, quality in detectors.items() if name not in known}
+        chosen, why = choose({best: package[best], **trained}, best)
+        return (best, reason) if chosen == best != DEFAULT else (chosen, why)
 
     def _choose(self) -> Adapted:
         """Keeps the candidate that a person said, or else the measure says."""

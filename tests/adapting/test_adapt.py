@@ -323,3 +323,24 @@ def test_frames_are_given_the_adapter_for_video_where_the_measure_is_in_doubt(tm
     adaptation.qualities = {candidate.name: quality_of(PLAIN - 0.2) for candidate in adaptation.candidates}
     adaptation.qualities |= {"default": quality_of(PLAIN), "usod-video-lite": quality_of(of_video, empty)}
     assert adaptation._best()[0] == chosen
+
+
+@pytest.mark.parametrize(
+    ("steel", "trained", "chosen", "told"),
+    [
+        (PLAIN + 0.1, PLAIN + 0.102 + NOISE, "usod-steel-lite", "of usod-steel-lite fit the images better by 0.1"),
+        (PLAIN + 0.1, PLAIN + 0.15 + NOISE, "trained", "than those of usod-steel-lite"),
+        (PLAIN - 0.1, PLAIN + 0.002 + NOISE, "default", "of trained fit"),  # which may be chance
+        (PLAIN - 0.1, PLAIN + 0.05 + NOISE, "trained", "than those of default"),
+    ],
+)
+def test_what_was_trained_here_has_to_beat_the_best_there_is(tmp_path, steel, trained, chosen, told):
+    here = Candidate("trained", candidates.DEFAULT_MODEL, "folder", "trained here")
+    adaptation = adapting._Adaptation(
+        AdaptArguments(tmp_path, tmp_path / "domain"), None, print, None, [*candidates.embedded(), here]
+    )
+    adaptation.qualities = {candidate.name: quality_of(PLAIN - 0.2) for candidate in adaptation.candidates}
+    of_others = {"usod-steel-lite": quality_of(steel), "trained": quality_of(trained)}
+    adaptation.qualities |= {"default": quality_of(PLAIN), **of_others}
+    name, reason = adaptation._best()
+    assert name == chosen and told in reason
