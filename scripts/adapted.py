@@ -1,0 +1,117 @@
+"""What `hf-usod adapt` made of folders of images, scored on others whose masks it did not see (`results/unlabelled/`).
+
+    hf-usod adapt SD-steel/train/RGB --output steel
+    python scripts/adapted.py score steel --name SD-steel --output results/unlabelled/adapt-steel.json \\
+        -- --images SD-steel/test-dev/RGB --masks SD-steel/test-dev/GT
+    python scripts/adapted.py draw results/unlabelled/adapt-*.json --table results/unlabelled/adapted.md \\
+        --output docs/adapted
+
+`score` takes all candidates of the folder that do no harm; what follows `--` is for `hf-usod evaluate`. `draw` writes
+a table and a chart of the measure that the command chooses by, and of F.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_usod.adapting.candidates import DEFAULT
+from hf_usod.cli import main as run_command
+from hf_usod.constants import DEFAULT_MODEL
+from hf_usod.evaluation.curves import pyplot, save_figure
+from hf_usod.files import read_json, write_json, write_text
+from hf_usod.text_tables import markdown_table
+
+KEPT = ("quality", "chosen", "reason", "tiles", "notes", "seconds")  # of what the command says of itself
+SCORES = ("mae", "f_adaptive", "e_adaptive")
+COLORS = {"default": "#777777", "of the package": "#1f77b4", "trained here": "#d62728"}
+
+
+def score(args: argparse.Namespace) -> None:
+    state = read_json(args.folder / "adapt.json")
+    candidates = state["candidates"]
+    adapters = {
+        candidate["adapter"]: name
+        for name, candidate in candidates.items()
+        if candidate["is_detector"] and candidate["adapter"] and not candidate["harm"]
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "scores.json"
+        command = ["evaluate", "--model", DEFAULT_MODEL, "--adapter", *adapters, "--output", str(file), *args.evaluate]
+        if status := run_command(command):
+            sys.exit(status)
+        entries = read_json(file)
+    scores = {
+        adapters.get(entry.get("adapter"), DEFAULT): {name: round(entry[name], 4) for name in SCORES}
+        for entry in entries
+    }
+    write_json(
+        args.output,
+        {
+            "name": args.name,
+            "images": " ".join(state["images"]["lines"]),
+            **{key: state.get(key) for key in KEPT},
+            "about": {name: candidate["about"] for name, candidate in candidates.items()},
+            "num_scored": entries[0]["num_images"],
+            "scores": scores,
+        },
+    )
+
+
+def kind_of(name: str) -> str:
+    return DEFAULT if name == DEFAULT else "trained here" if name.startswith("trained-by") else "of the package"
+
+
+def rows(result: Mapping[str, Any]) -> Iterator[list[str]]:
+    for name, scores in result["scores"].items():
+        told = f"**{name}**" if name == result["chosen"] else name
+        quality = f"{result['quality'][name]['quality']:.3f}"
+        yield [result["name"], told, kind_of(name), quality, *(f"{scores[score]:.3f}" for score in SCORES)]
+
+
+def chart(results: Sequence[Mapping[str, Any]], output: Path) -> list[Path]:
+    figure, panels = pyplot().subplots(1, len(results), figsize=(3.4 * len(results), 3.0), constrained_layout=True)
+    for axes, result in zip(panels, results, strict=True):
+        for name, scores in result["scores"].items():
+            place = result["quality"][name]["quality"], scores["f_adaptive"]
+            axes.plot(*place, "o", color=COLORS[kind_of(name)], label=kind_of(name))
+            if name == result["chosen"]:
+                axes.plot(*place, "o", markersize=13, markerfacecolor="none", color="black", label="chosen")
+        axes.set(title=result["name"], xlabel="the measure, without masks")
+        axes.margins(0.15)
+        axes.grid(color="#dddddd", linewidth=0.6)
+    panels[0].set_ylabel("F adaptive")
+    labelled = {label: dot for axes in panels for dot, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=len(labelled), frameon=False)
+    return save_figure(figure, output)
+
+
+def draw(args: argparse.Namespace) -> None:
+    results = [read_json(file) for file in args.results]
+    head = ["images", "candidate", "", "quality", "M ↓", "F adaptive", "E adaptive"]
+    write_text(args.table, markdown_table(head, [row for result in results for row in rows(result)], 3))
+    print(", ".join(map(str, chart(results, args.output))))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    scoring = commands.add_parser("score")
+    scoring.add_argument("folder", type=Path, help="that `hf-usod adapt` wrote")
+    scoring.add_argument("--name", required=True, help="of the images")
+    scoring.add_argument("--output", type=Path, required=True, metavar="FILE.json")
+    scoring.add_argument("evaluate", nargs="+", help="options of `hf-usod evaluate`, after --")
+    scoring.set_defaults(run=score)
+    drawing = commands.add_parser("draw")
+    drawing.add_argument("results", nargs="+", type=Path, metavar="FILE.json")
+    drawing.add_argument("--table", type=Path, required=True, metavar="FILE.md")
+    drawing.add_argument("--output", type=Path, required=True, metavar="FILE", help="FILE.png and FILE.pdf")
+    drawing.set_defaults(run=draw)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
