@@ -13,11 +13,11 @@ TAPS = 3  # of the kernel, along each side
 
 
 def taps_of_resized(source: int, target: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """`(target, 3 * source)`: for each of a kernel's taps in turn, the line that it meets at each place of a line of
-    `source` values resized to `target`, with zeros around it."""
+    """`(3, target, source)`: for each tap of a kernel along a line, what it meets at each place of a line of `source`
+    values that was resized to `target`, with zeros around it."""
     line = resize(torch.eye(source, device=device)[None, None], (target, source))[0, 0]
     padded = F.pad(line, (0, 0, 1, 1))
-    return torch.cat([padded[tap : tap + target] for tap in range(TAPS)], dim=1).to(dtype)
+    return torch.stack([padded[tap : tap + target] for tap in range(TAPS)]).to(dtype)
 
 
 @lru_cache(maxsize=64)
@@ -25,6 +25,12 @@ def taps_of_resized(source: int, target: int, device: torch.device, dtype: torch
 @torch.no_grad()
 def _kept_taps(source: int, target: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     return taps_of_resized(source, target, device, dtype)
+
+
+def _add_product(total: torch.Tensor | None, matrix: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    """`total` plus the products of a matrix `(n, k)` and each of a batch `(B, k, m)`."""
+    matrices = matrix.expand(batch.shape[0], -1, -1)
+    return torch.bmm(matrices, batch) if total is None else total.baddbmm_(matrices, batch)
 
 
 class ResizedConv(nn.Conv2d):
@@ -47,17 +53,19 @@ class ResizedConv(nn.Conv2d):
         if not all(self._is_saved(part, size) for part in maps):
             return super().forward(torch.cat([resize(part, size) for part in maps], dim=1))
         taps = taps_of_resized if torch.compiler.is_compiling() else _kept_taps
-        height, width = size
-        rows, across = [], []
+        (height, width), summed = size, None
         for part, kernel in zip(maps, self.weight.split([part.shape[1] for part in maps], dim=1), strict=True):
-            weights = kernel.permute(2, 3, 0, 1).flatten(0, 2)  # (3 * 3 * C_out, C_i)
-            products = F.linear(part.permute(0, 2, 3, 1), weights).unflatten(-1, (TAPS, TAPS, -1))
-            columns = products.permute(0, 3, 1, 4, 2, 5).flatten(3, 4).flatten(1, 2)  # (B, 3 h_i, 3 w_i, C_out)
-            like = products.device, products.dtype
-            down = taps(part.shape[2], height, *like)
-            rows.append(torch.matmul(down, columns.flatten(2)).unflatten(-1, columns.shape[2:]))
-            across.append(taps(part.shape[3], width, *like))
-        summed = torch.matmul(torch.cat(across, dim=1), torch.cat(rows, dim=2))  # (B, height, width, C_out)
+            batch, _, h, w = part.shape
+            pixels, rows = part.permute(0, 2, 3, 1), None
+            for place, weights in enumerate(kernel.permute(2, 3, 0, 1).flatten(1, 2)):  # (3 C_out, C_i): a line of it
+                products = F.linear(pixels, weights)  # (B, h, w, 3 C_out)
+                down = taps(h, height, products.device, products.dtype)[place]
+                rows = _add_product(rows, down, products.flatten(2))
+            assert rows is not None
+            across = taps(w, width, rows.device, rows.dtype).permute(1, 2, 0).flatten(1)  # (width, 3 w)
+            summed = _add_product(summed, across, rows.view(batch * height, TAPS * w, -1))
+        assert summed is not None
+        summed = summed.view(batch, height, width, -1)
         if self.bias is not None:
             summed = summed + self.bias.to(summed.dtype)
         return summed.permute(0, 3, 1, 2)

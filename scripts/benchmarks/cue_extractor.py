@@ -11,6 +11,7 @@ anew in each epoch, so that a step of each scale stands for all. The plain side,
 
 - gradients through the backbone, whose learning rate is 0: autograd keeps all of its activations;
 - contiguous layout, fp32, batch norms as layers;
+- maps that are resized before they are convolved;
 - memory allocated and freed as C library and system do by default;
 - texture matching in an 11 x 11 window around every pixel of the map, masked by the boundary afterwards.
 """
@@ -46,7 +47,7 @@ from hf_usod.training.frozen import FrozenBackbone
 from hf_usod.training.processes import keep_freed_memory, make_accelerator
 from hf_usod.training.stage import StepOutput
 
-from .measuring import Stopwatch, alone, peak_memory
+from .measuring import Stopwatch, alone, convolve_plainly, peak_memory
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "space" / "examples"
 SIDES = ("ours", "plain")
@@ -192,6 +193,7 @@ def measure(
         stage.features = watch.timed("backbone", features)
         trained = stage.model
     else:
+        convolve_plainly()
         accelerator = Accelerator()
         stage = PlainStage(args, image_processor, watch)
         model.backbone.forward = watch.timed("backbone", model.backbone.forward)

@@ -9,6 +9,7 @@ this file and in `refiner`:
 
 - gradients through everything, whatever is trained;
 - contiguous layout, fp32, batch norms as layers;
+- maps that are resized before they are convolved;
 - memory allocated and freed as C library and system do by default;
 - the pixel refiner with a copy of the image and the map for each of the 32 neighbors.
 """
@@ -34,7 +35,7 @@ from hf_usod.training.arguments import DetectorArguments
 from hf_usod.training.detector import DetectorStage, fold_frozen, prepare_detector
 from hf_usod.training.processes import keep_freed_memory
 
-from .measuring import Stopwatch, alone, peak_memory
+from .measuring import Stopwatch, alone, convolve_plainly, peak_memory
 from .refiner import plain_refiner
 
 MODEL = "usod-rgb-lite"
@@ -127,6 +128,7 @@ def measure(side: str, args: DetectorArguments, threads: int) -> Measurement:
             vars(stage)["refine"] = watch.timed("refiner", stage.refine)
             step_of = lambda *given: stage.step(*given).loss  # noqa: E731
         else:
+            convolve_plainly()
             plain = PlainStage(args, watch)
             model.requires_grad_(True)
             step_of = plain.step

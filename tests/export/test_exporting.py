@@ -103,7 +103,7 @@ def test_an_adapter_becomes_part_of_it(tiny_backbone, photos, tmp_path):
 @pytest.mark.slow
 def test_the_embedded_detector(tmp_path, capsys):
     assert main(["export", "usod-rgb-lite", "--output", str(tmp_path / "new")]) == 0
-    assert "new: 32.1 MiB. Saliency maps of photos differ from PyTorch's by mean" in capsys.readouterr().out
+    assert "new: 32.2 MiB. Saliency maps of photos differ from PyTorch's by mean" in capsys.readouterr().out
     assert (tmp_path / "new" / "LICENSE").is_file()
     assert "license: apache-2.0" in (tmp_path / "new" / "README.md").read_text()
 
