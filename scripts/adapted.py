@@ -66,9 +66,9 @@ def kind_of(name: str) -> str:
 
 def rows(result: Mapping[str, Any]) -> Iterator[list[str]]:
     for name, scores in result["scores"].items():
-        told = f"**{name}**" if name == result["chosen"] else name
+        told = kind_of(name) + (", chosen" if name == result["chosen"] else "")
         quality = f"{result['quality'][name]['quality']:.3f}"
-        yield [result["name"], told, kind_of(name), quality, *(f"{scores[score]:.3f}" for score in SCORES)]
+        yield [result["name"], name, told, quality, *(f"{scores[score]:.3f}" for score in SCORES)]
 
 
 def chart(results: Sequence[Mapping[str, Any]], output: Path) -> list[Path]:
