@@ -2,11 +2,14 @@
 photos, `train` trains. No ground truth. These made the embedded `usod-rgb-lite` (docs/quality-log.md says from what):
 
     python scripts/composites.py cut --images PHOTOS… --model BEFORE --output PIECES
-    python scripts/composites.py train --pieces PIECES --images PHOTOS… --start_from BEFORE --output c300 --steps 300
-    python scripts/composites.py train --pieces PIECES --images PHOTOS… --start_from BEFORE --output c750
-    python scripts/composites.py train --pieces PIECES --images PHOTOS… --start_from c750 --output f \\
+    python scripts/composites.py train --pieces PIECES --images PHOTOS… --start_from BEFORE --output c --steps 750 \\
+        --save_steps 150
+    python scripts/composites.py train --pieces PIECES --images PHOTOS… --start_from c/checkpoint-750 --output f \\
         --steps 260 --fade 520 --least_agreement .88 --ema .98 --seed 2
-    python scripts/embed.py f usod-rgb-lite --mean_with c300 c750
+    python scripts/embed.py f/checkpoint-260 usod-rgb-lite --mean_with c/checkpoint-300 c/checkpoint-750
+
+A training leaves its model as it was after every 250 steps, and after the last, in OUTPUT/checkpoint-250, …; the same
+command with --resume goes on from the last of them.
 """
 
 import argparse
@@ -14,7 +17,9 @@ import copy
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,6 +69,8 @@ ZOOMED, JITTER = 0.5, 0.3  # probability that a photo is zoomed at; by what colo
 EDGE_WEIGHT = 4.0  # times the distance from a composite's blurred label, of .5 on a straight outline: counts 1 to 3
 SIDE_WEIGHT, CONTEXT_WEIGHT = 0.2, 0.1  # of the maps of both decoders, and of the global block
 REPORT_EVERY = 25  # steps
+STATE = "training_state.pt"  # in a checkpoint
+NO_RECIPE = ("images", "pieces", "output", "steps", "save_steps", "resume", "run")  # of the arguments
 
 
 def find_photos(folders: Sequence[Path]) -> dict[str, Path]:
@@ -177,8 +184,12 @@ def cut_photo(folder: Path, number: int, path: Path, finding: Finding) -> None:
                 write_ground(folder / "grounds" / f"{number:05d}_{place}.png", strip)
 
 
-def cut(args: argparse.Namespace, folder: Path) -> None:
-    """Fills a folder: objects, grounds, the labels of all photos, and in photos.json how far their maps agree."""
+def cut(args: argparse.Namespace) -> None:
+    """Writes objects, grounds, the labels of all photos, and in photos.json how far their maps agree."""
+    write_folder_aside(args.output, lambda folder: fill(folder, args))
+
+
+def fill(folder: Path, args: argparse.Namespace) -> None:
     photos = find_photos(args.images)
     model, image_processor = load(args.model, kind=UsodSdModel)
     model.config.refine_maps = False
@@ -225,6 +236,12 @@ def read_photos(pieces: Path, folders: Sequence[Path], least_agreement: float) -
     return used
 
 
+@lru_cache(maxsize=2)
+def order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """In which photos come, by their numbers."""
+    return np.random.default_rng((seed, epoch, 5)).permutation(count)
+
+
 class Batches:
     """Photos and, after them, composites: a function of seed and step."""
 
@@ -233,13 +250,10 @@ class Batches:
         self.args = args
         self.real = args.batch_size - args.composites
         self.composers = {side: Composer(*pieces, side, args.seed) for side in args.sides}
-        passes = max(40, -(-args.steps * self.real // len(photos.paths)))
-        numbers = np.tile(np.arange(len(photos.paths)), passes)
-        self.order = np.random.default_rng(args.seed).permutation(numbers)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Images `(B, 3, H, W)` in [0, 1] and labels `(B, 1, H, W)` in {0, 1} of each step."""
-        for step in range(self.args.steps):
+    def since(self, start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Images `(B, 3, H, W)` in [0, 1] and labels `(B, 1, H, W)` in {0, 1} of each step from `start` on."""
+        for step in range(start, self.args.steps):
             random = np.random.default_rng((self.args.seed, step, 9))
             side = int(random.choice(self.args.sides))
             flipped = torch.from_numpy(random.random(self.real) < 0.5)
@@ -251,7 +265,9 @@ class Batches:
 
     def _views(self, step: int, side: int, flipped: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The photos of a step, flipped or not, some zoomed at."""
-        chosen = np.sort(self.order[step * self.real : (step + 1) * self.real])
+        count = len(self.photos.paths)
+        places = range(step * self.real, (step + 1) * self.real)
+        chosen = sorted(int(order(count, self.args.seed, place // count)[place % count]) for place in places)
         images = to_unit(np.stack([read_square(self.photos.paths[number]) for number in chosen]))
         labels = torch.from_numpy(np.stack([self.photos.labels[number] for number in chosen]))[:, None].float()
         flipped = flipped.view(-1, 1, 1, 1)
@@ -331,39 +347,100 @@ def follow(mean: UsodSdModel, model: UsodSdModel, step: int, ema: float) -> None
         average.lerp_(value, 1 - kept)
 
 
-def optimize(loaded: Loaded, batches: Batches, args: argparse.Namespace) -> UsodSdModel:
-    """Trains a model; returns the running mean of its weights."""
-    model, image_processor = loaded
-    model.to(memory_format=torch.channels_last)
-    mean = copy.deepcopy(model)
-    freeze(model)
-    optimizer = make_optimizer(model, args.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, args.fade))
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    total = 0.0
-    for step, (images, labels) in enumerate(tqdm(batches, "training", args.steps, unit="step")):
-        loss = loss_of(model(pixel_values=normalized(images, image_processor)), labels, args.composites)
-        optimizer.zero_grad()
+class Training:
+    """A model, the running mean of its weights, and all that their next step depends on."""
+
+    def __init__(self, loaded: Loaded, args: argparse.Namespace):
+        self.model, self.image_processor = loaded
+        self.args = args
+        self.done = 0  # steps
+        self.model.to(memory_format=torch.channels_last)
+        self.mean = copy.deepcopy(self.model)
+        freeze(self.model)
+        self.optimizer = make_optimizer(self.model, args.learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: rate(step, args.fade))
+        self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def step(self, images: torch.Tensor, labels: torch.Tensor) -> float:
+        """Trains with a batch, as `Batches` gives it; returns the loss."""
+        outputs = self.model(pixel_values=normalized(images, self.image_processor))
+        loss = loss_of(outputs, labels, self.args.composites)
+        self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, LARGEST_GRADIENT)
-        optimizer.step()
-        schedule.step()
-        follow(mean, model, step, args.ema)
-        total += loss.item()
-        if (step + 1) % REPORT_EVERY == 0:
-            tqdm.write(f"{step + 1} loss {total / REPORT_EVERY:.4f}")
-            total = 0.0
-    return mean.to(memory_format=torch.contiguous_format)
+        torch.nn.utils.clip_grad_norm_(self.trained, LARGEST_GRADIENT)
+        self.optimizer.step()
+        self.schedule.step()
+        follow(self.mean, self.model, self.done, self.args.ema)
+        self.done += 1
+        return loss.item()
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("model", "mean", "optimizer", "schedule")}
+
+    def save(self, folder: Path) -> None:
+        """Writes the mean, a model as any other, and beside it what the training goes on from."""
+        copy.deepcopy(self.mean).to(memory_format=torch.contiguous_format).save_pretrained(folder)
+        self.image_processor.save_pretrained(folder)
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        torch.save({**parts, "done": self.done, "recipe": recipe(self.args)}, folder / STATE)
+
+    def restore(self, folder: Path) -> None:
+        """Goes on from what `save` wrote.
+
+        Raises:
+            DataError: if that was trained by another recipe.
+        """
+        saved = torch.load(folder / STATE, weights_only=True)
+        asked = recipe(self.args)
+        others = sorted(name for name in asked if saved["recipe"][name] != asked[name])
+        if others:
+            raise DataError(
+                f"{folder}: was trained with other {', '.join(others)}. Give the same, or another --output."
+            )
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
+        self.done = saved["done"]
 
 
-def train(args: argparse.Namespace, folder: Path) -> None:
-    """Fills a folder with the trained model and its image processor."""
+def recipe(args: argparse.Namespace) -> dict[str, str]:
+    """What a training depends on, but for how long it is."""
+    return {name: str(value) for name, value in vars(args).items() if name not in NO_RECIPE}
+
+
+def checkpoint(output: Path, step: int) -> Path:
+    return output / f"checkpoint-{step}"
+
+
+def last_checkpoint(output: Path) -> Path:
+    """The one with most steps.
+
+    Raises:
+        DataError: if there is none.
+    """
+    steps = [int(path.name.removeprefix("checkpoint-")) for path in output.glob("checkpoint-*") if path.suffix == ""]
+    if not steps:
+        raise DataError(f"{output}: has no checkpoint to resume from; leave out --resume.")
+    return checkpoint(output, max(steps))
+
+
+def train(args: argparse.Namespace) -> None:
+    """Writes the model of every so many steps, and the last one, each with its image processor."""
+    if not args.resume and args.output.exists():
+        raise DataError(f"{args.output}: exists. Choose another folder, or go on with --resume.")
     photos, pieces = read_photos(args.pieces, args.images, args.least_agreement), read_pieces(args.pieces)
     print(f"{len(photos.paths)} photos, {len(pieces[0])} objects, {len(pieces[1])} grounds")
-    loaded = load(args.start_from, kind=UsodSdModel)
+    training = Training(load(args.start_from, kind=UsodSdModel), args)
+    if args.resume:
+        training.restore(last_checkpoint(args.output))
     keep_freed_memory()
-    optimize(loaded, Batches(photos, pieces, args), args).save_pretrained(folder)
-    loaded.image_processor.save_pretrained(folder)
+    losses = []
+    batches = Batches(photos, pieces, args).since(training.done)
+    for images, labels in tqdm(batches, "training", args.steps, initial=training.done, unit="step"):
+        losses.append(training.step(images, labels))
+        if training.done % REPORT_EVERY == 0:
+            tqdm.write(f"{training.done} loss {np.mean(losses[-REPORT_EVERY:]):.4f}")
+        if training.done % args.save_steps == 0 or training.done == args.steps:
+            write_folder_aside(checkpoint(args.output, training.done), training.save)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -392,9 +469,16 @@ def make_parser() -> argparse.ArgumentParser:
     option("--least_agreement", type=float, default=0.8, help="of a photo's maps, that its label is trained with")
     option("--seed", type=int, default=0)
     option("--sides", type=int, nargs="+", default=[224, 256, 288], help="of the pictures in pixels")
+    option("--save_steps", type=int, default=250, help="steps from one checkpoint to the next")
+    option("--resume", action="store_true", help="go on from the last checkpoint in --output")
     for command, run in ((cutting, cut), (training, train)):
         command.add_argument("--images", type=Path, nargs="+", required=True, help="folders of photos")
-        command.add_argument("--output", type=Path, required=True, help="a folder that does not exist yet")
+        command.add_argument(
+            "--output",
+            type=Path,
+            required=True,
+            help="a folder that does not exist yet; of a training, with checkpoint-N of step N",
+        )
         command.set_defaults(run=run)
     return parser
 
@@ -403,12 +487,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.run is train:
+        if args.save_steps < 1:
+            parser.error(f"--save_steps {args.save_steps}: give 1 or more")
         if not 0 < args.composites < args.batch_size:
             parser.error(f"--composites {args.composites}: give 1 to {args.batch_size - 1}, the rest are photos")
         if args.fade is not None and args.fade < args.steps:
             parser.error(f"--fade {args.fade}: the learning rate must not reach 0 before step {args.steps}, the last")
     try:
-        write_folder_aside(args.output, lambda folder: args.run(args, folder))
+        args.run(args)
     except (UsodError, OSError, ModuleNotFoundError) as error:
         print(f"composites.py: {error}", file=sys.stderr)
         return 1
