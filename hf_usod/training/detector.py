@@ -2,9 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from ..adapters import UsodAdapterConfig
 from ..assets import checkpoint_source
 from ..conversion import load_pretrained_backbone
 from ..data import Sample, SampleViews, jitter_colors, second_scale, zoom, zoom_boxes
-from ..data.batches import open_lanes
 from ..folding import fold_batch_norms, maps_of_an_example
 from ..labels import LabelStore, PixelRefiner, read_label, rectify
 from ..loading import base_of, is_adapter, load
@@ -157,7 +154,7 @@ class DetectorStage(Stage):
     ) -> torch.Tensor:
         """Stores what the labels of a batch become (eq. 8); flipped samples are flipped back. Returns the share of
         pixels that went from one side of 0.5 to the other."""
-        prior = self.refine(images.float(), saliency) if self.args.spr == "both" else None
+        prior = self.refiner(images, saliency) if self.args.spr == "both" else None
         of_prior, of_posterior, of_previous = self.args.spr_weights
         rectified = rectify(saliency, label, prior, (of_prior, of_posterior, of_previous))
         change = ((rectified > 0.5) != (label > 0.5)).float().mean()
@@ -166,17 +163,6 @@ class DetectorStage(Stage):
         self.labels.write(indices, epoch, rectified)
         self.unshared += indices.tolist()
         return change
-
-    def refine(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
-        """What the pixel refiner makes of maps; on a CPU an image in each thread, as its steps are too short for all
-        threads on each of them."""
-        if images.device.type != "cpu":
-            return self.refiner(images, saliency)
-        return torch.cat(list(self._lanes.map(self.refiner, images.split(1), saliency.split(1))))
-
-    @cached_property
-    def _lanes(self) -> Executor:
-        return open_lanes(torch.get_num_threads())
 
     def share(self, accelerator: Accelerator) -> None:
         share_labels(self.labels, self.unshared, accelerator)

@@ -471,12 +471,6 @@ def test_what_is_frozen_trains_the_same_adapter_at_its_cheapest(
         torch.testing.assert_close(runs["folded"][key], expected, rtol=10 * tolerance, atol=tolerance, msg=key)
 
 
-def test_labels_are_refined_image_by_image_to_the_same_bits(arguments):
-    stage = DetectorStage(arguments, nn.Identity(), UsodImageProcessor(), [], None)
-    images, saliency = torch.randn(3, 3, 40, 48), torch.rand(3, 1, 40, 48)
-    assert torch.equal(stage.refine(images, saliency), stage.refiner(images, saliency))
-
-
 def test_only_a_detector_is_adapted(arguments, tmp_path):
     with pytest.raises(LoadingError, match="nowhere: cannot be loaded"):
         train_detector(replace(arguments, adapt=str(tmp_path / "nowhere")))
