@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
     lift_limits()
     without_loading_bars()
-    prepare_cpu()
+    prepare_cpu(spare_memory=plan.sd is not None and plan.sd.gradient_checkpointing)
     plan = bring_images(plan)
     if args.dry_run:
         print(plan.describe(), end="")

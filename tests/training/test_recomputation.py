@@ -1,11 +1,17 @@
 """Gradient checkpointing is the plain computation in less memory."""
 
 import copy
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from hf_usod import UsodAdapterConfig, UsodSdConfig, UsodSdModel
+from hf_usod.cli import main
 from hf_usod.models.configuration_usod import backbone_preset
 from hf_usod.training.recomputation import recompute_activations
 
@@ -56,3 +62,35 @@ def test_maps_gradients_and_statistics_are_the_same_and_less_is_kept(model):
         torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0, msg=name)
     for (name, parameter), (_, other) in zip(model.named_parameters(), plain.named_parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-5, atol=1e-8, msg=name)
+
+
+FREED = """
+import resource, torch
+from hf_usod.training.processes import prepare_cpu
+prepare_cpu(spare_memory={spare})
+maps = torch.ones(200 << 18)  # 200 MiB
+del maps
+pages = int(open("/proc/self/statm").read().split()[1])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10) - (pages * resource.getpagesize() >> 20))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or not Path("/proc/self/statm").exists(), reason="needs glibc")
+@pytest.mark.parametrize("spare", [True, False])
+def test_what_is_to_be_spared_is_given_back(spare):
+    """MiB that a process has had and has no more."""
+    command, environment = (
+        [sys.executable, "-c", FREED.format(spare=spare)],
+        os.environ | {"ACCELERATE_USE_CPU": "true"},
+    )
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert (int(result.stdout) > 150) == spare
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_command_spares_memory_where_it_is_asked_to(asked, monkeypatch, tmp_path):
+    spared = []
+    monkeypatch.setattr("hf_usod.training.processes.prepare_cpu", lambda spare_memory: spared.append(spare_memory))
+    more = ["--gradient_checkpointing"] if asked else []
+    assert main(["train", "--images", str(tmp_path / "none"), "--output_dir", str(tmp_path / "run"), *more]) == 1
+    assert spared == [asked]
