@@ -411,27 +411,23 @@ def checkpoint(output: Path, step: int) -> Path:
     return output / f"checkpoint-{step}"
 
 
-def last_checkpoint(output: Path) -> Path:
-    """The one with most steps.
-
-    Raises:
-        DataError: if there is none.
-    """
-    steps = [int(path.name.removeprefix("checkpoint-")) for path in output.glob("checkpoint-*") if path.suffix == ""]
-    if not steps:
-        raise DataError(f"{output}: has no checkpoint to resume from; leave out --resume.")
-    return checkpoint(output, max(steps))
+def steps_kept(output: Path) -> list[int]:
+    """Those whose checkpoints are there, whole."""
+    return [int(path.name.removeprefix("checkpoint-")) for path in output.glob("checkpoint-*") if path.suffix == ""]
 
 
 def train(args: argparse.Namespace) -> None:
     """Writes the model of every so many steps, and the last one, each with its image processor."""
-    if not args.resume and args.output.exists():
-        raise DataError(f"{args.output}: exists. Choose another folder, or go on with --resume.")
+    kept = steps_kept(args.output)
+    if kept and not args.resume:
+        raise DataError(f"{args.output}: holds checkpoints. Choose another folder, or go on with --resume.")
+    if args.resume and not kept:
+        raise DataError(f"{args.output}: has no checkpoint to resume from; leave out --resume.")
     photos, pieces = read_photos(args.pieces, args.images, args.least_agreement), read_pieces(args.pieces)
     print(f"{len(photos.paths)} photos, {len(pieces[0])} objects, {len(pieces[1])} grounds")
     training = Training(load(args.start_from, kind=UsodSdModel), args)
     if args.resume:
-        training.restore(last_checkpoint(args.output))
+        training.restore(checkpoint(args.output, max(kept)))
     keep_freed_memory()
     losses = []
     batches = Batches(photos, pieces, args).since(training.done)

@@ -59,12 +59,13 @@ def test_a_run_goes_on_from_its_last_checkpoint_to_the_bit(pieces, tmp_path):
     assert any(not other[name].equal(value) for name, value in expected.items())
 
     again = train(pieces, parts, "--steps", "4")
-    assert again.returncode == 1 and "exists" in again.stderr and "--resume" in again.stderr
+    assert again.returncode == 1 and "holds checkpoints" in again.stderr and "--resume" in again.stderr
     changed = train(pieces, parts, "--steps", "4", "--resume", "--seed", "5")
     assert changed.returncode == 1 and "other seed" in changed.stderr
     assert "Traceback" not in again.stderr + changed.stderr
 
 
-def test_there_is_nothing_to_resume_in_a_new_folder(pieces, tmp_path):
-    result = train(pieces, tmp_path / "none", "--resume")
+def test_half_a_checkpoint_is_nothing_to_resume(pieces, tmp_path):
+    (tmp_path / "run" / "checkpoint-2.writing").mkdir(parents=True)
+    result = train(pieces, tmp_path / "run", "--resume")
     assert result.returncode == 1 and "no checkpoint" in result.stderr and "Traceback" not in result.stderr
