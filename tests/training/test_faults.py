@@ -236,7 +236,7 @@ def test_too_little_memory_is_told_in_a_line(arguments, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(CueExtractorStage, "step", step)
-    with pytest.raises(RunError, match="not enough memory for this training.* --gradient_checkpointing .*--batch_size"):
+    with pytest.raises(RunError, match=r"not enough memory .* --gradient_checkpointing .*--batch_size"):
         train_cue_extractor(arguments)
     assert not (Path(arguments.output_dir) / "model").exists()
 
