@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"{output}: exists. Choose another --output.")
 
     from ..assets import EXAMPLES
-    from ..data import list_images
+    from ..data import evenly_spread, list_images
     from ..export.exporting import Origin, export_model, require_exporter
     from ..loading import load
     from ..models.reading_usod import read_image
@@ -47,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     require_exporter()
     without_loading_bars()
-    paths = list_images(args.images or EXAMPLES)
-    photos = [read_image(path) for path in paths[:: -(-len(paths) // MAX_PHOTOS)]]
+    photos = [read_image(path) for path in evenly_spread(list_images(args.images or EXAMPLES), MAX_PHOTOS)]
     model, processor = load(args.model, args.adapter, runtime="torch")
     print(f"Exporting {args.model} …", flush=True)
     found = export_model(

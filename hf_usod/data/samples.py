@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from .folders import list_images, output_names
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,13 @@ class Sample:
     image: Path
     aux: Path | None = None  # its depth, thermal or flow map; without one the image serves as its own
     aux_kind: str | None = None  # of the map, if it is known: depth, thermal or flow
+
+
+def evenly_spread(items: Sequence[Item], count: int) -> list[Item]:
+    """`count` of the items, or all if there are fewer, evenly spread over them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 def relative_names(paths: Sequence[Path], root: Path) -> list[str]:

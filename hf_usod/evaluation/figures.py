@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data import by_stem
+from ..data import by_stem, evenly_spread
 from ..errors import DataError
 from ..labels import LabelStore
 from ..models.image_processing_usod import read_image
@@ -71,7 +71,7 @@ def choose(photos: Mapping[str, Path], names: Sequence[str] | None, most: int, i
         FileNotFoundError: if a named one is not there, saying which are.
     """
     if names is None:
-        return sorted(photos)[:: max(1, len(photos) // most)][:most]
+        return evenly_spread(sorted(photos), most)
     if missing := [name for name in names if name not in photos]:
         raise FileNotFoundError(f"{images}: there is no {missing[0]}; there are {shorten(photos)}.")
     return list(names)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..constants import DEFAULT_MODEL
-from ..data import Sample
+from ..data import Sample, evenly_spread
 from ..errors import RunError
 from ..files import read_json
 from ..html import Chart, Comparison, Comparisons, Page, histogram
@@ -21,7 +21,6 @@ from ..training.curves import charts
 from ..training.page import read_history
 from ..training.photos import join, label_files, list_run_samples
 from ..training.run_folder import ARGUMENTS_FILE
-from ..training.stage import evenly_spread
 
 MOST_PHOTOS, MOST_LABELS = 40, 12
 AFTER = "trained"
@@ -84,7 +83,7 @@ def run_page(run: Path, photos: int = MOST_PHOTOS, device: str | None = None) ->
     last = finished[-1]
     folders = list_run_samples(last.arguments["images"], last.arguments["aux"])
     samples = join(folders)
-    shown = evenly_spread(samples, photos)[:photos]
+    shown = evenly_spread(samples, photos)
     maps = {
         name: _maps(source, shown, device) for name, source in ((last.before, last.before), (AFTER, str(last.model)))
     }

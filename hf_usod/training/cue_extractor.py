@@ -18,7 +18,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..adapters import UsodAdapterConfig
 from ..conversion import load_pretrained_backbone
-from ..data import ImageViews, Sample, second_scale
+from ..data import ImageViews, Sample, evenly_spread, second_scale
 from ..loading import load
 from ..models.configuration_usod import UsodSceConfig
 from ..models.image_processing_usod import UsodImageProcessor
@@ -32,7 +32,7 @@ from .frozen import FrozenBackbone
 from .loop import train_stage
 from .photos import join, list_run_samples, readable_samples
 from .run_folder import RunFolder
-from .stage import Stage, StepOutput, evenly_spread, save_network, set_input_size
+from .stage import Stage, StepOutput, save_network, set_input_size
 from .whole_batch import share_of_mean, synchronize_batch_norms
 
 

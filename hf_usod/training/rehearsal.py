@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from ..data import Sample, second_scale
+from ..data import Sample, evenly_spread, second_scale
 from ..errors import RunError
 from ..files import nearest
 from .arguments import DetectorArguments, RunArguments
@@ -25,7 +25,6 @@ from .photos import files_of, join, label_files, list_run_samples, readable_imag
 from .plan import Plan
 from .processes import join_processes
 from .schedule import Schedule
-from .stage import evenly_spread
 
 STEPS_AN_EPOCH = 2  # the first of a kind is slow, the second tells
 GIB = 2**30

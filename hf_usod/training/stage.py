@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -13,9 +13,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..data import ImageViews, SampleViews
+from ..data import evenly_spread as evenly_spread  # of the stages
 from ..models.image_processing_usod import UsodImageProcessor
-
-Item = TypeVar("Item")
 
 
 class StepOutput(NamedTuple):
@@ -76,11 +75,6 @@ def set_input_size(image_processor: UsodImageProcessor, side: int) -> UsodImageP
     """Has a processor make square inputs of that side; returns it."""
     image_processor.size = {"height": side, "width": side}
     return image_processor
-
-
-def evenly_spread(items: Sequence[Item], count: int) -> Sequence[Item]:
-    """At most `count` of the items, evenly spread over them."""
-    return items[:: max(1, len(items) // count)][:count]
 
 
 def save_network(network: PreTrainedModel | PeftModel, image_processor: UsodImageProcessor, directory: Path) -> None:

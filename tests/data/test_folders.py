@@ -1,8 +1,10 @@
 """Finding the images of folder trees."""
 
+import numpy as np
+import pytest
 from PIL import Image
 
-from hf_usod.data import list_images
+from hf_usod.data import evenly_spread, list_images
 
 
 def test_links_to_folders_are_followed_once(tmp_path):
@@ -26,3 +28,11 @@ def test_a_root_may_be_a_link(tmp_path):
     Image.new("L", (2, 2)).save(tmp_path / "real" / "1.png")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert list_images(tmp_path / "link") == [tmp_path / "link" / "1.png"]
+
+
+@pytest.mark.parametrize(("number", "count"), [(79, 40), (15, 8), (65, 64), (100, 7), (3, 5)])
+def test_what_is_chosen_is_spread_over_all(number, count):
+    chosen = evenly_spread(range(number), count)
+    gaps = np.diff([*chosen, number])
+    assert len(chosen) == min(number, count) and chosen[0] == 0
+    assert gaps.max() - gaps.min() <= 1

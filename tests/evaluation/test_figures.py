@@ -1,6 +1,7 @@
 """Figures show what they say they show."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ pytest.importorskip("matplotlib", reason="pip install 'hf_usod[figures]'")
 from hf_usod.cli import main
 from hf_usod.evaluation import map_samples, score_maps
 from hf_usod.evaluation.curves import save_figure
-from hf_usod.evaluation.figures import HARD_COLOR, compare, extremes, hard_sample_grid, hard_samples, label_evolution
+from hf_usod.evaluation.figures import (
+    HARD_COLOR,
+    choose,
+    compare,
+    extremes,
+    hard_sample_grid,
+    hard_samples,
+    label_evolution,
+)
 from hf_usod.labels import LabelStore
 
 
@@ -37,6 +46,11 @@ def test_comparison(data, tmp_path):
     paths = save_figure(figure, tmp_path / "figure.v1")
     assert [path.name for path in paths] == ["figure.v1.png", "figure.v1.pdf"]
     assert paths[1].read_bytes().startswith(b"%PDF") and Image.open(paths[0]).width > 500
+
+
+def test_the_photos_of_a_grid_are_spread_over_all():
+    photos = {f"{place:02d}": Path(f"{place:02d}.png") for place in range(11)}
+    assert choose(photos, None, 6, Path("photos")) == ["00", "01", "03", "05", "07", "09"]
 
 
 def test_label_evolution_reads_folders_and_stores(data, tmp_path):
