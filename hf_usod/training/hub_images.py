@@ -18,11 +18,14 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..constants import HUB_DATASETS
+from ..data.folders import IMAGE_SUFFIXES
 from ..errors import DataError, in_a_line
 from ..extras import require
 from ..files import write_bytes
 from .plan import Plan
 from .processes import give_files, join_processes, sees_main_folder
+
+_SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # of formats that are called otherwise
 
 
 def bring_images(plan: Plan) -> Plan:
@@ -80,6 +83,7 @@ def _stream(repo: str, split: str, commit: str, accelerator: Accelerator, folder
     """Writes this process's share of the images; yields their names, which say what they hold and so do not depend on
     the number of processes."""
     import datasets
+    import fsspec
     from datasets.distributed import split_dataset_by_node
 
     stream = datasets.load_dataset(repo, split=split, revision=commit, streaming=True)
@@ -88,16 +92,31 @@ def _stream(repo: str, split: str, commit: str, accelerator: Accelerator, folder
     if column is None:
         found = ", ".join(columns) or "none"
         raise DataError(f"expected a column `image`, or one column of images; there are {found}.")
-    stream = stream.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    stream = stream.decode(False).select_columns([column])  # before, as images of a folder are decoded after it
     part = split_dataset_by_node(stream, accelerator.process_index, accelerator.num_processes)
     for row in tqdm(part, "images", unit="image", disable=not accelerator.is_local_main_process):
         content = row[column]["bytes"]
         if content is None:
-            with open(row[column]["path"], "rb") as file:
+            with fsspec.open(row[column]["path"], "rb") as file:  # of a folder, on the Hub still
                 content = file.read()
-        with Image.open(io.BytesIO(content)) as image:
-            suffix = {"JPEG": ".jpg", "TIFF": ".tif"}.get(image.format or "", f".{(image.format or 'png').lower()}")
-        name = hashlib.sha256(content).hexdigest()[:24] + suffix
+        name = hashlib.sha256(content).hexdigest()[:24] + suffix_of(content)
         if not (folder / name).exists():
             write_bytes(folder / name, content)
         yield name
+
+
+def suffix_of(content: bytes) -> str:
+    """That of an image's format, by which a folder's images are found.
+
+    Raises:
+        DataError: for a format whose files are not taken for images.
+    """
+    with Image.open(io.BytesIO(content)) as image:
+        kind = str(image.format)
+    suffix = _SUFFIXES.get(kind, f".{kind.lower()}")
+    if suffix not in IMAGE_SUFFIXES:
+        raise DataError(
+            f"holds images of the format {kind}, which are not trained on. Save them as PNG or JPEG, and give their "
+            "folder."
+        )
+    return suffix

@@ -15,7 +15,10 @@ from PIL import Image
 from transformers import ResNetBackbone
 
 from hf_usod.conversion import Pretrained
+from hf_usod.data import list_images
+from hf_usod.errors import DataError
 from hf_usod.models.image_processing_usod import UsodImageProcessor
+from hf_usod.training.hub_images import suffix_of
 
 TRAIN_SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 UPLOAD = """
@@ -31,6 +34,40 @@ api.upload_file(
     path_or_fileobj=sys.argv[1], path_in_repo="data/train-0.parquet", repo_id="tester/photos", repo_type="dataset"
 )
 """
+STREAM = """
+from hf_usod.training.arguments import CueExtractorArguments
+from hf_usod.training.hub_images import bring_images
+from hf_usod.training.plan import Plan
+
+arguments = CueExtractorArguments(images=["hf://datasets/tester/folder"], output_dir="run")
+bring_images(Plan("run", False, arguments))
+"""
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_is_streamed(hub, client, tmp_path):
+    """Of which no row holds the bytes, unlike of Parquet; and whatever was streamed is found as an image."""
+    pytest.importorskip("datasets")
+    folder, streamed = tmp_path / "folder", tmp_path / "home" / "hf_usod"
+    folder.mkdir()
+    for number, kind in enumerate(("jpg", "png", "jp2", "tiff")):
+        noise = np.random.default_rng(number).integers(0, 255, (40, 40, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.{kind}")
+    api = client()
+    api.create_repo("tester/folder", repo_type="dataset")
+    api.upload_folder(repo_id="tester/folder", folder_path=folder, repo_type="dataset")
+    run(STREAM, [], tmp_path / "home", hub.endpoint, ACCELERATE_USE_CPU="true")
+    (images,) = streamed.iterdir()
+    assert {path.suffix for path in list_images(images)} == {".jpg", ".png", ".jp2", ".tif"}
+    given = sorted(path.read_bytes() for path in folder.iterdir())
+    assert sorted(path.read_bytes() for path in list_images(images)) == given
+
+
+def test_a_format_that_would_not_be_found_again_is_named():
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "eps")
+    with pytest.raises(DataError, match="images of the format EPS, which are not trained on"):
+        suffix_of(file.getvalue())
 
 
 @pytest.mark.slow
