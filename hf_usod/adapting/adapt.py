@@ -32,7 +32,7 @@ from .candidates import (
     transfer_cues,
 )
 from .folder import AdaptFolder
-from .inspection import FEWEST, Inspection, inspect
+from .inspection import FEWEST_LABELS, Inspection, inspect
 from .progress import plan_steps, read_progress
 from .review import settle_reviews, write_reviewed
 
@@ -254,13 +254,15 @@ class _Adaptation:
         return self.training
 
     def _usable(self, source: Source, training: Sequence[Sample], labels: Path) -> list[Sample] | None:
-        """The images whose labels hold an object and a ground; None if most do not."""
+        """The images whose labels hold an object and a ground; None if most do not, or too few are left."""
         shares = judge_labels(training, labels)
         used = [sample for sample in training if LEAST_OBJECT <= shares[sample.id] <= MOST_OBJECT]
         dropped = len(training) - len(used)
-        if dropped > len(training) / 2 or len(used) < FEWEST:
+        too_few = len(used) < FEWEST_LABELS
+        if dropped > len(training) / 2 or too_few:
+            needed = f"; at least {FEWEST_LABELS} others are needed" if too_few else ""
             self.notes.append(
-                f"{source.name}: not trained, {dropped} of {len(training)} labels are empty or all object."
+                f"{source.name}: not trained, {dropped} of {len(training)} labels are empty or all object{needed}."
             )
             return None
         if dropped:

@@ -9,10 +9,10 @@ from ..data import Sample
 from ..data.video import require_opencv, write_flow
 from ..errors import DataError, RunError
 from ..training.photos import join, list_run_samples
-from .inspection import spread
+from .inspection import LEAST_HELD_OUT, spread
 
 HELD_OUT = 0.3  # of the images, on which candidates are compared and nothing is trained
-LEAST_HELD_OUT, MOST_HELD_OUT = 5, 80
+MOST_HELD_OUT = 80
 MEASURE = "measure"  # who chooses, if nobody does
 
 

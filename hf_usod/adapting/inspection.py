@@ -13,7 +13,10 @@ from ..data import Sample
 from ..errors import DataError, RunError, counted
 from ..models.image_processing_usod import read_image
 
-FEWEST, FEW = 10, 50  # images: below the first nothing is trained; below the second an adapter learns their accidents
+LEAST_HELD_OUT = 5  # images, on which candidates are compared
+FEWEST_LABELS = 10  # that an adapter is trained on
+FEWEST = LEAST_HELD_OUT + FEWEST_LABELS  # images: below it nothing is trained
+FEW = 50  # images: below it an adapter learns their accidents
 MOST = 400  # images that are looked at and trained on; more cost time alone
 LARGE = 1600  # pixels: of larger images, at 320 pixels, small objects are lost
 _THUMBNAIL = 32

@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 from hf_usod import UsodSdModel
 from hf_usod.adapters import UsodAdapterConfig
 from hf_usod.adapting import adapt as adapting
-from hf_usod.adapting import candidates
+from hf_usod.adapting import candidates, inspection
 from hf_usod.adapting.adapt import AdaptArguments, adapt, split
 from hf_usod.adapting.candidates import DEFAULT, Candidate
+from hf_usod.adapting.inspection import FEWEST_LABELS
 from hf_usod.adapting.review import Review, write_review
 from hf_usod.cli import main
+from hf_usod.data import Sample
 from hf_usod.errors import RunError
 from hf_usod.quality.measure import FolderQuality, ImageQuality
 from hf_usod.training.locks import lock_folder
@@ -205,6 +207,33 @@ def test_the_split_is_even():
     held_out, training = split([type("S", (), {"id": str(n)})() for n in range(100)])
     assert (len(held_out), len(training)) == (30, 70)
     assert held_out[0].id == "0" and int(held_out[-1].id) > 95
+
+
+@pytest.mark.parametrize("count", [15, 16, 17, 18, 19, 20, 27])
+def test_a_folder_that_is_accepted_can_be_trained_on(count):
+    assert count >= inspection.FEWEST
+    held_out, training = split([type("S", (), {"id": str(n)})() for n in range(count)])
+    assert len(held_out) >= 5 and len(training) >= max(FEWEST_LABELS, candidates.DetectorArguments.batch_size)
+
+
+@pytest.mark.parametrize(
+    ("left", "dropped", "note"),
+    [
+        (10, 0, None),
+        (10, 2, "x: 2 of 12 labels, empty or all object, were left out."),
+        (9, 1, "x: not trained, 1 of 10 labels are empty or all object; at least 10 others are needed."),
+        (10, 11, "x: not trained, 11 of 21 labels are empty or all object."),
+    ],
+)
+def test_ten_labels_are_enough_and_fewer_are_said(tmp_path, monkeypatch, left, dropped, note):
+    samples = [Sample(str(n), tmp_path) for n in range(left + dropped)]
+    shares = {sample.id: 0.3 if place < left else 0.0 for place, sample in enumerate(samples)}
+    monkeypatch.setattr(adapting, "judge_labels", lambda samples, folder: shares)
+    adaptation = adapting._Adaptation(AdaptArguments(tmp_path, tmp_path / "domain"), None, print, None)
+    source = candidates.Source("x", candidates.embedded()[0], "none")
+    used = adaptation._usable(source, samples, tmp_path)
+    assert used == (None if note and "not trained" in note else samples[:left])
+    assert adaptation.notes == ([note] if note else [])
 
 
 def test_two_do_not_share_a_folder(photos, small, tmp_path):

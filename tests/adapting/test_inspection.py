@@ -51,7 +51,7 @@ def test_too_few(photos):
         path.unlink()
     for path in sorted((photos / "a").iterdir())[6:]:
         path.unlink()
-    with pytest.raises(RunError, match="6 images can be used; at least 10 are needed"):
+    with pytest.raises(RunError, match="6 images can be used; at least 15 are needed"):
         look(photos).check()
 
 
