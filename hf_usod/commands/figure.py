@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import CommandError
 from .common import positive
-from .outputs import check_folder
+from .outputs import check_file
 
 EPILOG = """
 examples:
@@ -15,7 +15,8 @@ examples:
   hf-usod figure hard --images RGB --run run --epochs 1 5 10 --output FILE   (of a run with --keep_epochs)
   hf-usod figure extremes --images RGB --masks GT --maps out --scores report/images.csv --output FILE
 
-Writes FILE.png and FILE.pdf. Photos are chosen evenly over the folder, or by --names (paths without suffix).
+Writes FILE.png and FILE.pdf; earlier figures are replaced, other files are not.
+Photos are chosen evenly over the folder, or by --names (paths without suffix).
 """
 
 
@@ -60,16 +61,24 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.set_defaults(run=run)
 
 
+def _folders(named: list[tuple[str, Path]], option: str) -> dict[str, Path]:
+    """By heading."""
+    headings = [heading for heading, _ in named]
+    if twice := next((heading for heading in headings if headings.count(heading) > 1), None):
+        raise CommandError(f"{option}: two folders are called {twice}. Give each a heading of its own.")
+    return dict(named)
+
+
 def _draw_compare(args: argparse.Namespace) -> Any:
     from ..evaluation.figures import compare
 
-    return compare(args.images, dict(args.maps), args.names, args.most)
+    return compare(args.images, _folders(args.maps, "--maps"), args.names, args.most)
 
 
 def _draw_labels(args: argparse.Namespace) -> Any:
     from ..evaluation.figures import label_evolution
 
-    return label_evolution(args.images, dict(args.stages), args.names, args.most)
+    return label_evolution(args.images, _folders(args.stages, "--stages"), args.names, args.most)
 
 
 def _draw_hard(args: argparse.Namespace) -> Any:
@@ -133,10 +142,14 @@ def _draw_extremes(args: argparse.Namespace) -> Any:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_folder(args.output.parent)
+    from ..evaluation.curves import figure_files, is_figure, save_figure
 
-    from ..evaluation.curves import save_figure
-
+    for file in figure_files(args.output):
+        check_file(file)
+        if file.exists() and not is_figure(file):
+            raise CommandError(
+                f"--output {args.output}: {file} exists and is no figure of hf-usod. Choose another name."
+            )
     try:
         written = save_figure(args.draw(args), args.output)
     except ValueError as error:

@@ -9,7 +9,8 @@ from ..extras import require
 from ..files import write_aside
 from .results import Evaluation
 
-FORMATS = ("png", "pdf")
+FORMATS = {"png": "Software", "pdf": "Creator"}  # and what each calls the program that wrote it
+MAKER = "hf-usod figure"
 # Okabe and Ito's colors, told apart by everyone, with line styles for those who print in gray.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
@@ -28,11 +29,24 @@ def pyplot() -> Any:
     return pyplot
 
 
+def figure_files(path: Path) -> list[Path]:
+    """`<path>.png` and `<path>.pdf`; a path may have one of these suffixes already."""
+    stem = path.with_suffix("") if path.suffix[1:] in FORMATS else path
+    return [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
+
+
+def is_figure(path: Path) -> bool:
+    """Whether a file was written by `save_figure`."""
+    return MAKER.encode() in path.read_bytes()
+
+
 def save_figure(figure: Any, path: Path) -> list[Path]:
-    """Writes `<path>.png` (200 dpi) and `<path>.pdf`; returns them. The figure is closed."""
-    paths = [path.with_name(f"{path.name}.{kind}") for kind in FORMATS]
-    for target in paths:
-        write_aside(target, lambda aside: figure.savefig(aside, dpi=200, bbox_inches="tight", facecolor="white"))
+    """Writes a PNG (200 dpi) and a PDF, see `figure_files`; returns them. The figure is closed."""
+    options = {"dpi": 200, "bbox_inches": "tight", "facecolor": "white"}
+    paths = figure_files(path)
+    for target, maker in zip(paths, FORMATS.values(), strict=True):
+        metadata = {maker: MAKER}
+        write_aside(target, lambda aside, metadata=metadata: figure.savefig(aside, metadata=metadata, **options))
     pyplot().close(figure)
     return paths
 

@@ -35,6 +35,14 @@ def fingerprint(model: torch.nn.Module, processor: UsodImageProcessor) -> str:
     return digest.hexdigest()[:16]
 
 
+def _state(file: Path | None) -> tuple[str, int, int] | None:
+    """Changes when a file is another, or has been written anew."""
+    if file is None:
+        return None
+    status = file.stat()
+    return str(file), status.st_size, status.st_mtime_ns
+
+
 def map_path(folder: Path, sample: EvaluationSample) -> Path:
     return folder / f"{sample.id}.png"
 
@@ -46,13 +54,13 @@ def prepare_folder(
     samples: list[EvaluationSample],
     tiles: Tiles = None,
 ) -> None:
-    """Makes `folder` one for the maps of this model on these images, in these windows. What another model left in it is
-    removed.
+    """Makes `folder` one for the maps of this model on these images, in these windows. What another model left in it,
+    or was made of images that have changed since, is removed.
 
     Raises:
         FileExistsError: if the folder holds files that were not written here.
     """
-    images = [(sample.id, str(sample.image), str(sample.aux), sample.aux_kind) for sample in samples]
+    images = [(sample.id, _state(sample.image), _state(sample.aux), sample.aux_kind) for sample in samples]
     stamp = {
         "model": fingerprint(model, processor),
         "images": hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16],

@@ -102,6 +102,19 @@ def test_a_model_and_what_was_left_when_it_stopped(data, model, tmp_path, capsys
     assert main(command) == 0 and np.asarray(Image.open(maps / "a/0.png")).any()
 
 
+def test_images_that_have_changed_are_looked_at_again(data, model, tmp_path):
+    report = tmp_path / "report"
+    command = f"evaluate --model {model} --images {data}/RGB --masks {data}/GT --output {report}".split()
+    assert main(command) == 0
+    (maps,) = (report / "maps").glob("*/ECSSD")
+    before = {path: path.stat().st_mtime_ns for path in maps.rglob("*.png")}
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in maps.rglob("*.png")} == before
+    Image.open(data / "RGB/b/1.png").rotate(180).save(data / "RGB/b/1.png")
+    assert main(command) == 0
+    assert maps.joinpath("b/1.png").stat().st_mtime_ns > before[maps / "b/1.png"]
+
+
 def test_a_page_shows_the_worst_maps_first(data, model, tmp_path, capsys):
     page = tmp_path / "page.html"
     command = f"evaluate --model {model} --images {data}/RGB --masks {data}/GT --num_workers 0 --html {page}"

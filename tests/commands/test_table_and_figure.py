@@ -92,6 +92,7 @@ def test_mistakes_with_tables(data, words, message, capsys):
         ("compare --images {data}/RGB --maps a={data}/file", "is a file; a folder is expected"),
         ("compare --images {data}/RGB --maps a={data}/GT --names x", "there is no x; there are 0, 1, 2, 3"),
         ("compare --images {data}/RGB --maps a={data}/RGB", "is in color"),
+        ("compare --images {data}/RGB --maps a={data}/GT a={data}/maps", "two folders are called a"),
         ("labels --images {data}/RGB --stages a={data}/GT --names x", "photos: 0, 1, 2, 3"),
         ("hard --images {data}/RGB --run {data}/run", "arguments.json: cannot be read"),
         ("{extremes} {data}/nowhere", "cannot be read"),
@@ -140,6 +141,19 @@ def test_the_kinds_of_figures(data):
 def test_a_figure_that_cannot_be_written_is_not_drawn(data, capsys):
     words = "figure compare --images {data}/RGB --maps a={data}/GT --output {data}/file/out"
     assert run(data, words) == 1 and "a folder is expected" in capsys.readouterr().err
+
+
+def test_a_figure_takes_the_place_of_a_figure_and_of_no_other_file(data, capsys):
+    pytest.importorskip("matplotlib", reason="pip install 'hf_usod[figures]'")
+    words = "figure compare --images {data}/RGB --maps a={data}/GT"
+    for output in ("out", "out.png", "out.pdf"):
+        assert run(data, f"{words} --output {{data}}/{output}") == 0
+    assert {path.name for path in data.glob("out*")} == {"out.png", "out.pdf"}
+    before = (data / "RGB/0.png").read_bytes()
+    capsys.readouterr()
+    assert run(data, f"{words} --output {{data}}/RGB/0") == 1
+    assert "0.png exists and is no figure" in capsys.readouterr().err
+    assert (data / "RGB/0.png").read_bytes() == before and not (data / "RGB/0.pdf").exists()
 
 
 @pytest.mark.parametrize("name", ["table", "figure", "evaluate", "outputs"])
