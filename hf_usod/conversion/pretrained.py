@@ -60,6 +60,9 @@ def convert_checkpoint(source: str | Path) -> Pretrained:
         backbone = convert_efficientnet_lite_checkpoint(read_state_dict(efficientnet_lite_file(source)), source)
         processor = UsodImageProcessor(image_mean=EFFICIENTNET_LITE_MEAN, image_std=EFFICIENTNET_LITE_STD)
         return Pretrained(backbone, processor)
+    if not Path(source).is_file():
+        found = "is a folder" if Path(source).is_dir() else "no such file"
+        raise FileNotFoundError(f"{source}: {found}. Give a checkpoint file, or {' or '.join(EFFICIENTNET_LITES)}.")
     state_dict = read_state_dict(source)
     if is_a2s(state_dict):
         return Pretrained(convert_a2s_checkpoint(state_dict), UsodImageProcessor())

@@ -87,6 +87,12 @@ def test_unknown_layout_names_file_and_keys(tmp_path):
         convert_checkpoint(tmp_path / "other.pth")
 
 
+@pytest.mark.parametrize(("name", "found"), [("", "is a folder"), ("efficientnet-lite1", "no such file")])
+def test_what_can_be_converted_is_said(name, found, tmp_path):
+    with pytest.raises(FileNotFoundError, match=rf"{found}\. Give a checkpoint file, or efficientnet-lite0 or"):
+        convert_checkpoint(tmp_path / name)
+
+
 def test_saved_backbone_is_an_ordinary_one(folders):
     with open(f"{folders['resnet50'][1]}/config.json") as file:
         assert json.load(file)["model_type"] == "resnet"
