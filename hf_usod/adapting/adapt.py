@@ -167,7 +167,7 @@ class _Adaptation:
         self._plan(self.folder.state.get("sources", ["trained-by-the-best", f"trained-by-{CUES}"]))
         if self.args.video:
             flow = self.folder.root / "flow"
-            samples = self._step("flow", partial(with_flow, self.args.images, flow, samples))
+            samples = self._step("flow", partial(with_flow, self.args.images, flow, samples, self.inspection.readable))
         held_out, training = split(samples)
         self.held_out = self.folder.place(held_out, "held_out")
         self.training = self.folder.place(training, "train")

@@ -1,6 +1,6 @@
 """What an adaptation is told, and the images that it finds by it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,10 @@ def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     return held_out, [sample for sample in samples if sample.id not in ids]
 
 
-def with_flow(images: Path, flow: Path, samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """The frames with the flow that is computed for them, if it is not there."""
+def with_flow(images: Path, flow: Path, samples: Sequence[Sample], readable: Collection[Path]) -> tuple[Sample, ...]:
+    """The frames with the flow that is computed for them, if it is not there, by their `readable` neighbors."""
     try:
-        write_flow(images, flow)
+        write_flow(images, flow, readable=readable, wanted={sample.image for sample in samples})
     except ValueError as error:
         raise DataError(str(error)) from error
     files = {sample: (flow / sample.image.relative_to(images)).with_suffix(".jpg") for sample in samples}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ class Inspection:
 
     Args:
         samples: what can be used: readable, of copies the first, at most `MOST`, evenly spread.
+        readable: all images that can be read.
         found: images in the folder.
         unreadable: what is wrong with those that cannot be read.
         copies: pairs of ids, of which the second shows the same picture as the first.
@@ -47,6 +49,7 @@ class Inspection:
     """
 
     samples: tuple[Sample, ...]
+    readable: frozenset[Path]
     found: int
     unreadable: tuple[str, ...]
     copies: tuple[tuple[str, str], ...]
@@ -147,6 +150,7 @@ def inspect(samples: Sequence[Sample], frames: bool = False, progress: bool = Tr
     thumbnails = [look.thumbnail.astype(np.int16) for _, look in usable]
     return Inspection(
         samples=tuple(sample for sample, _ in usable),
+        readable=frozenset(sample.image for sample, _ in seen),
         found=len(samples),
         unreadable=problems,
         copies=tuple((seen[first][0].id, seen[second][0].id) for second, first in copies.items()),

@@ -4,9 +4,9 @@ Needs OpenCV (extra `video`) for the flow.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -188,7 +188,14 @@ def read_flow_image(frame: Path, other: Path, backwards: bool = False) -> Image.
         raise ValueError(f"{frame}, {other}: are no frames of one sequence. {error}") from error
 
 
-def write_flow(root: str | Path, output: str | Path, progress: bool = True) -> list[Path]:
+def write_flow(
+    root: str | Path,
+    output: str | Path,
+    progress: bool = True,
+    *,
+    readable: Collection[Path] | None = None,
+    wanted: Collection[Path] | None = None,
+) -> list[Path]:
     """Computes the flow of all sequences below a folder, as color images in a tree of the same shape.
 
     Flow that is there is kept, so that a run that was stopped goes on. Frames of sequences of one get none.
@@ -196,9 +203,12 @@ def write_flow(root: str | Path, output: str | Path, progress: bool = True) -> l
     Args:
         root: see `list_sequences`; for a data set its `JPEGImages`, with `optical` beside it as the output.
         output: gets `<sequence>/<frame's stem>.jpg`, as `list_samples` wants it.
+        readable: the frames that can be read, as `list_images` names them; the others are no one's neighbors. By
+            default all.
+        wanted: those whose flow is computed; by default all.
 
     Returns:
-        The files, one for each frame that has flow.
+        The files, one for each frame that is wanted and has flow.
 
     Raises:
         FileNotFoundError: if there are no frames.
@@ -207,10 +217,15 @@ def write_flow(root: str | Path, output: str | Path, progress: bool = True) -> l
     """
     require_opencv()
     root, output = Path(root), Path(output)
-    pairs = neighbors(list_sequences(root))
+    sequences = list_sequences(root)
+    if readable is not None:
+        sequences = [replace(each, frames=[frame for frame in each.frames if frame in readable]) for each in sequences]
+    pairs = neighbors(sequences)
     files = {frame: (output / frame.relative_to(root)).with_suffix(".jpg") for frame in pairs}
     if len(set(files.values())) < len(files):
         raise ValueError(f"{root}: has frames that differ in the suffix only. Keep one of each.")
+    if wanted is not None:
+        files = {frame: file for frame, file in files.items() if frame in wanted}
 
     def make(frame: Path) -> None:
         image = read_flow_image(frame, *pairs[frame])

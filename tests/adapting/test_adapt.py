@@ -161,7 +161,8 @@ def test_maps_beside_the_images_are_used(photos, small, tmp_path):
     assert all(sample.aux and sample.aux.is_file() for sample in found.held_out)
 
 
-def test_frames_with_their_flow(small, tmp_path):
+@pytest.fixture
+def clips(tmp_path):
     pytest.importorskip("cv2", reason="pip install 'hf_usod[video]'")
     for clip in "ab":
         for number in range(12):
@@ -170,9 +171,24 @@ def test_frames_with_their_flow(small, tmp_path):
             path = tmp_path / "clips" / clip / f"{number:02d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(levels).save(path)
+    return tmp_path / "clips"
+
+
+def test_frames_with_their_flow(small, clips, tmp_path):
     found = adapt(AdaptArguments(tmp_path / "clips", tmp_path / "domain", video=True), tell=lambda line: None)
     assert {sample.aux_kind for sample in found.held_out} == {"flow"}
     assert (tmp_path / "domain" / "flow" / "a").is_dir()
+
+
+def test_flow_is_of_the_frames_that_are_used_alone(small, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(inspection, "MOST", 16)
+    (clips / "b" / "05.png").write_bytes(b"no picture")
+    adapting.look(AdaptArguments(clips, tmp_path / "domain", video=True), tell=lambda line: None)
+    root = tmp_path / "domain"
+    placed = {path.stem for path in (root / "images").rglob("b/*.png")}
+    assert {path.stem for path in (root / "flow" / "b").iterdir()} == placed and "05" not in placed
+    assert len(list((root / "flow").rglob("*.jpg"))) == len(list((root / "aux").rglob("*.jpg"))) == 16
+    assert json.loads((root / "adapt.json").read_text())["plan"][0] == ["flow", 16]
 
 
 def test_what_it_takes_is_told_and_nothing_written(photos, small, tmp_path, capsys):

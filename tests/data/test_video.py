@@ -142,6 +142,20 @@ def test_frames_that_do_not_fit_are_named_and_the_others_done(tmp_path):
     assert len(list((tmp_path / "out" / "good").iterdir())) == 3 and not (tmp_path / "out" / "torn").exists()
 
 
+def test_flow_is_of_what_is_wanted_by_the_next_that_can_be_read(tmp_path):
+    frames = tmp_path / "in" / "a"
+    write_frames(frames, 5)
+    first, torn, third, fourth, last = (frames / f"f{number}.png" for number in range(8, 13))
+    torn.write_bytes(b"no image")
+    readable, wanted = {first, third, fourth, last}, {first, torn, last}
+    files = write_flow(tmp_path / "in", tmp_path / "out", progress=False, readable=readable, wanted=wanted)
+    assert sorted(files) == sorted((tmp_path / "out").rglob("*.jpg"))
+    assert sorted(file.stem for file in files) == ["f12", "f8"]
+    for frame, other, backwards in ((first, third, False), (last, fourth, True)):
+        exact = np.asarray(read_flow_image(frame, other, backwards)).astype(int)
+        assert np.abs(np.asarray(Image.open(tmp_path / "out" / "a" / f"{frame.stem}.jpg")) - exact).mean() < 3
+
+
 def test_large_frames_are_made_smaller_first(tmp_path):
     for name in "ab":
         Image.new("RGB", (1600, 800)).save(tmp_path / f"{name}.png")
