@@ -14,8 +14,10 @@ from ..data import Sample, evenly_spread
 from ..errors import RunError
 from ..files import read_json
 from ..html import Chart, Comparison, Comparisons, Page, histogram
+from ..inference.maps import as_input
 from ..labels import LabelStore, read_label
 from ..loading import load_pipeline
+from ..models.image_processing_usod import read_aux, read_image
 from ..models.pipeline_usod import SalientObjectDetectionPipeline
 from ..training.curves import charts
 from ..training.page import read_history
@@ -81,7 +83,7 @@ def run_page(run: Path, photos: int = MOST_PHOTOS, device: str | None = None) ->
     if not finished:
         raise RunError(f"{run}: has trained no model yet. It goes on with --resume.")
     last = finished[-1]
-    folders = list_run_samples(last.arguments["images"], last.arguments["aux"])
+    folders = list_run_samples(last.arguments["images"], last.arguments["aux"], last.arguments.get("aux_kinds", ()))
     samples = join(folders)
     shown = evenly_spread(samples, photos)
     maps = {
@@ -112,14 +114,13 @@ def run_page(run: Path, photos: int = MOST_PHOTOS, device: str | None = None) ->
 def _maps(source: str, samples: Sequence[Sample], device: str | None) -> list[np.ndarray]:
     """Maps `(H, W)` uint8 by a model or adapter, of each sample with what the model takes."""
     detect: SalientObjectDetectionPipeline = load_pipeline(source, device=device)
-    with_aux = detect.model.config.takes_aux
-    inputs = [
-        {"image": sample.image, "aux": sample.aux, "aux_kind": sample.aux_kind}
-        if with_aux and sample.aux
-        else sample.image
-        for sample in samples
-    ]
-    return [np.asarray(detect(item, outputs=["saliency"])["saliency"]) for item in inputs]
+    config = detect.model.config
+
+    def read(sample: Sample) -> Any:
+        aux = read_aux(sample.aux) if config.takes_aux and sample.aux else None
+        return as_input(config, read_image(sample.image), aux, sample.aux_kind)
+
+    return [np.asarray(detect(read(sample), outputs=["saliency"])["saliency"]) for sample in samples]
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from ..files import nearest
 from .arguments import DetectorArguments, RunArguments
 from .method import train_method
 from .page import read_history
-from .photos import files_of, join, label_files, list_run_samples, readable_images
+from .photos import join, label_files, list_run_samples, readable_samples
 from .plan import Plan
 from .processes import join_processes
 from .schedule import Schedule
@@ -42,10 +42,9 @@ def rehearse(plan: Plan) -> list[str]:
     """
     (first, *_) = plan.stages.values()
     accelerator = join_processes(first.mixed_precision)
-    folders = list_run_samples(first.images, () if plan.flow else first.aux)
-    samples = join(folders)
-    readable = set(readable_images(first, files_of(samples), accelerator.is_local_main_process))
-    samples = [sample for sample in samples if {sample.image, sample.aux} - {None} <= readable]
+    kinds = plan.sd.aux_kinds if plan.sd else ()
+    folders = list_run_samples(first.images, () if plan.flow else first.aux, kinds)
+    samples = readable_samples(first, join(folders), accelerator.is_local_main_process)
     labels = label_files(plan.sd.labels, folders) if plan.sd and plan.labels is None else {}
     chosen = evenly_spread(samples, STEPS_AN_EPOCH * max(args.batch_size for args in plan.stages.values()))
 
@@ -67,7 +66,7 @@ def rehearse(plan: Plan) -> list[str]:
 def _small(plan: Plan, root: Path, writes: bool, samples: Sequence[Sample], labels: dict[str, Path]) -> Plan:
     """The plan for copies of a few samples, which one process of a machine makes in `root`."""
     has_aux = any(sample.aux for sample in samples)
-    kinds = [sample.aux_kind for sample in samples if sample.aux_kind][:1]
+    kinds = [sample.aux_kind for sample in samples if sample.aux and sample.aux_kind][:1]
     if writes:
         for number, sample in enumerate(samples):
             sources = {"images": sample.image, "aux": sample.aux, "own_labels": labels.get(sample.id)}
@@ -95,7 +94,7 @@ def _small(plan: Plan, root: Path, writes: bool, samples: Sequence[Sample], labe
         }
         if isinstance(args, DetectorArguments):
             changes["labels"] = [str(root / "run" / "labels" if plan.labels else root / "own_labels")]
-            changes["aux_kinds"] = kinds if has_aux and args.aux_kinds else []
+            changes["aux_kinds"] = kinds
         return dataclasses.replace(args, **changes)
 
     return dataclasses.replace(

@@ -27,8 +27,12 @@ from hf_usod.labels import LabelError, LabelStore, PixelRefiner, rectify
 from hf_usod.loading import base_of
 from hf_usod.models.image_processing_usod import UsodImageProcessor
 from hf_usod.models.modeling_usod import SaliencyOutput
+from hf_usod.reports import run_page
+from hf_usod.training import detector
 from hf_usod.training.arguments import DetectorArguments
 from hf_usod.training.detector import DetectorStage, fold_frozen, prepare_detector, train_detector, view_size
+from hf_usod.training.plan import Plan
+from hf_usod.training.rehearsal import rehearse
 
 SIZE, STEPS_PER_EPOCH = 96, 3
 VIEWS = {"zoom_probability": 0.5, "color_jitter": 0.2}  # of the runs: resumed, they must see the same again
@@ -378,6 +382,18 @@ def test_a_detector_is_told_the_kinds_of_maps(arguments, uninterrupted, photos):
         assert UsodSdModel.from_pretrained(folder).config.modality_informed
         moved = load_file(folder / "model.safetensors")["aux_offsets.weight"].any(dim=1)
         assert moved.tolist() == [True, False, True, False]
+
+
+def test_a_run_that_is_told_kinds_is_rehearsed_and_shown_with_them(arguments, photos, monkeypatch):
+    arguments = replace(arguments, aux=[str(photos)], aux_kinds=["thermal"], num_epochs=1)
+    tried = []
+    with monkeypatch.context() as patch:
+        patch.setattr(detector, "prepare_detector", lambda args: tried.append(args.aux_kinds) or prepare_detector(args))
+        rehearse(Plan(arguments.output_dir, False, sd=arguments))
+    assert tried == [["thermal"]]
+    train_detector(arguments)
+    (maps, *_) = run_page(Path(arguments.output_dir), 2, "cpu").walls  # beside those of a model that is told nothing
+    assert len(maps.items) == 2
 
 
 @pytest.mark.parametrize(
