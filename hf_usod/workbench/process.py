@@ -1,7 +1,9 @@
 """The command `hf-usod adapt` as a process of its own: begun once, seen and stopped by whoever opens the page."""
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -61,7 +63,7 @@ def start(root: Path, images: Path, *more: str) -> bool:
                     pass_fds=[handle] if fcntl else (),
                 )
             os.ftruncate(handle, 0)
-            os.write(handle, f"process {process.pid}\n".encode())
+            os.write(handle, f"process {process.pid} on {socket.gethostname()}\n".encode())
         finally:
             os.close(handle)
         _started[root] = process
@@ -113,16 +115,24 @@ def _is_locked(file: Path) -> bool:
 
 
 def stop(root: Path) -> bool:
-    """Asks the adaptation in a folder to save where it stands and end; False if none is at work."""
+    """Asks the adaptation in a folder to save where it stands and end; False if none is at work.
+
+    Raises:
+        RunError: if it is at work on another machine, as locks hold over network file systems, and numbers of
+            processes do not.
+    """
     file = _holder(root)
     if file is None:
         return False
-    words = file.read_text(encoding="utf-8", errors="replace").split()
-    if len(words) < 2 or not words[1].isdecimal():
+    held = re.match(r"process (\d+) on (.+)", file.read_text(encoding="utf-8", errors="replace"))
+    if held is None:
         return False
+    process, machine = held.groups()
+    if machine != socket.gethostname():
+        raise RunError(f"{root}: is worked on by process {process} on {machine}. Stop it there.")
     try:
-        os.kill(int(words[1]), signal.SIGTERM)
-    except OSError:  # on another machine, or gone by now
+        os.kill(int(process), signal.SIGTERM)
+    except OSError:  # gone by now
         return False
     return True
 

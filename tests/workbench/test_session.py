@@ -151,6 +151,23 @@ def test_one_training_at_a_time_also_of_two_servers(photos, tmp_path, slow_comma
     assert json.loads((root / "adapt.json").read_text())["asked"]["images"] == str(photos)
 
 
+@pytest.mark.parametrize("name", [process.RUNNING_FILE, process.LOCK_FILE])
+def test_a_training_on_another_machine_is_not_stopped_here(run, monkeypatch, name):
+    """Its process may be any here."""
+    fcntl = pytest.importorskip("fcntl")
+    stopped = []
+    monkeypatch.setattr(process.os, "kill", lambda *given: stopped.append(given))
+    with open(run / name, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write("process 4711 on elsewhere\n")
+        held.flush()
+        with pytest.raises(RunError, match=f"{run}: is worked on by process 4711 on elsewhere. Stop it there."):
+            process.stop(run)
+        assert stopped == []
+        monkeypatch.setattr(process.socket, "gethostname", lambda: "elsewhere")
+        assert process.stop(run) and stopped == [(4711, process.signal.SIGTERM)]
+
+
 def test_folders_that_hold_something_else_are_refused(photos, tmp_path, slow_command):
     with pytest.raises(RunError, match="lies among the images"):
         process.start(photos / "out", photos)
