@@ -29,7 +29,8 @@ _one_at_a_time = threading.Lock()
 
 
 def start(root: Path, images: Path, *more: str) -> bool:
-    """Has the adaptation of a folder of images begin, or go on; False if one is at work in its folder already.
+    """Has the adaptation of a folder of images begin, or go on as it was begun; False if one is at work in its folder
+    already.
 
     It outlives this process, and whoever looks after its end finds it by its lock.
 
@@ -42,7 +43,8 @@ def start(root: Path, images: Path, *more: str) -> bool:
     with _one_at_a_time:
         if is_running(root):
             return False
-        folder = AdaptFolder(root, AdaptArguments(images, root).asked, resume=True)
+        args = _begun_with(root, images)
+        folder = AdaptFolder(root, args.asked, resume=True)
         if root.resolve().is_relative_to(images.resolve()):
             raise RunError(f"{root}: lies among the images. Choose a folder elsewhere.")
         if not (root / STATE_FILE).exists():
@@ -52,7 +54,7 @@ def start(root: Path, images: Path, *more: str) -> bool:
             if not _lock(handle):
                 return False
             with open(root / LOG_FILE, "wb") as log:
-                words = ["adapt", str(images), "--output", str(root), "--resume", *more]
+                words = ["adapt", str(images), "--output", str(root), *_options(args), "--resume", *more]
                 process = subprocess.Popen(
                     [*COMMAND, *words],
                     stdin=subprocess.DEVNULL,
@@ -68,6 +70,20 @@ def start(root: Path, images: Path, *more: str) -> bool:
             os.close(handle)
         _started[root] = process
     return True
+
+
+def _begun_with(root: Path, images: Path) -> AdaptArguments:
+    """What an adaptation was told when it was begun, here or in a terminal; but for the images."""
+    asked = AdaptFolder(root, {}, resume=True).state["asked"]
+    aux = Path(asked["aux"]) if asked.get("aux") else None
+    return AdaptArguments(images, root, aux, asked.get("task") == "video", seed=asked.get("seed", 0))
+
+
+def _options(args: AdaptArguments) -> list[str]:
+    """As the command has them."""
+    aux = ["--aux", str(args.aux)] if args.aux else []
+    task = ["--task", "video"] if args.video else []
+    return [*aux, *task, *(["--seed", str(args.seed)] if args.seed else [])]
 
 
 def _environment() -> dict[str, str]:

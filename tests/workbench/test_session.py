@@ -5,9 +5,11 @@ import sys
 
 import pytest
 
+from hf_usod.adapting.arguments import AdaptArguments
 from hf_usod.adapting.review import Review, read_review
 from hf_usod.cli import main
 from hf_usod.errors import DataError, RunError
+from hf_usod.files import write_json
 from hf_usod.workbench import process, using, words
 from hf_usod.workbench.app import is_private
 from hf_usod.workbench.choosing import list_folders, places
@@ -149,6 +151,31 @@ def test_one_training_at_a_time_also_of_two_servers(photos, tmp_path, slow_comma
     assert wait_until(lambda: not process.is_running(root))
     assert not process.stop(root)
     assert json.loads((root / "adapt.json").read_text())["asked"]["images"] == str(photos)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"aux": "depth"}, "--aux {aux}"),
+        ({"video": True, "seed": 3}, "--task video --seed 3"),
+    ],
+)
+def test_what_a_terminal_began_goes_on_as_it_was_begun(photos, tmp_path, slow_command, options, words):
+    root, aux = tmp_path / "begun", tmp_path / "depth"
+    aux.mkdir()
+    told = {**options, **({"aux": aux} if "aux" in options else {})}
+    asked = AdaptArguments(photos, root, **told).asked
+    write_json(root / "adapt.json", {"version": 1, "asked": asked, "seconds": {}})
+    assert process.start(root, photos)
+    try:
+        assert wait_until(lambda: process.read_log(root))
+        said = words.format(aux=aux)
+        assert process.read_log(root) == [f"working adapt {photos} --output {root} {said} --resume"]
+    finally:
+        assert process.stop(root)
+    assert wait_until(lambda: not process.is_running(root))
+    with pytest.raises(RunError, match="was begun with another --images"):
+        process.start(root, aux)
 
 
 @pytest.mark.parametrize("name", [process.RUNNING_FILE, process.LOCK_FILE])
