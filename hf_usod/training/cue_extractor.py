@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 from peft import PeftModel, get_peft_model
 from torch import nn
 from torchvision.transforms.functional import normalize
@@ -27,7 +27,7 @@ from ..models.modeling_usod_sce import UsodSceModel
 from ..objectives import btm_loss, consistency_loss, pcl_sd_loss
 from ..objectives.texture import boundary_length
 from .arguments import CueExtractorArguments, CueObjectiveArguments, TransferArguments
-from .feature_cache import FeatureCache
+from .feature_cache import FeatureCache, budget
 from .frozen import FrozenBackbone
 from .loop import train_stage
 from .photos import join, list_run_samples, readable_samples
@@ -181,8 +181,9 @@ def train_cue_extractor(args: CueExtractorArguments | TransferArguments) -> Path
         network.to(accelerator.device)
         features = FrozenBackbone(network.backbone, accelerator.mixed_precision, batch_norm)
         cache = None
-        if batch_norm == "eval" and (args.feature_cache or (args.feature_cache is None and features.on_cpu)):
-            cache = FeatureCache(features, args, len(readable), run.root, args.feature_cache, accelerator)
+        # Of all processes, which share what is kept: what is free may change while they look
+        if gigabytes := min(gather_object([budget(args, features.on_cpu, run.root)])):
+            cache = FeatureCache(features, args, len(readable), run.root, gigabytes, accelerator)
         return CueExtractorStage(args, network, image_processor, readable, features, cache)
 
     return train_stage(args, samples, build)

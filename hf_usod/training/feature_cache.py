@@ -18,8 +18,9 @@ from accelerate import Accelerator
 
 from ..data import EpochSampler, second_scale
 from ..errors import RunError
-from .arguments import CueObjectiveArguments
+from .arguments import CueExtractorArguments, CueObjectiveArguments
 from .frozen import FrozenBackbone
+from .schedule import Schedule
 
 GIGABYTE = 10**9
 DEFAULT_GIGABYTES = 8.0
@@ -27,15 +28,27 @@ _ALIGNMENT = 64  # bytes
 _FILE = "features.cache"
 
 
+def budget(args: CueObjectiveArguments, on_cpu: bool, folder: Path) -> float:
+    """The most gigabytes of features that a run keeps in a folder; 0 if it keeps none."""
+    if isinstance(args, CueExtractorArguments) and args.backbone_batch_norm == "train":
+        return 0.0  # what is beside an image changes its features
+    if args.feature_cache is not None:
+        return args.feature_cache
+    return min(DEFAULT_GIGABYTES, shutil.disk_usage(folder).free / 2 / GIGABYTE) if on_cpu else 0.0
+
+
 def count_views(args: CueObjectiveArguments, num_images: int) -> dict[int, np.ndarray]:
-    """How often a run sees each image `(num_images, 2)`, as it is and flipped, by the side of the view."""
+    """How often a run sees each image `(num_images, 2)`, as it is and flipped, by the side of the view.
+
+    Raises:
+        RunError: see `Schedule.of`.
+    """
     sampler = EpochSampler(num_images, args.seed, args.flip_probability)
-    steps = num_images // args.batch_size
-    num_steps = min(args.num_epochs * steps, args.max_steps or args.num_epochs * steps)
+    schedule = Schedule.of(args, num_images)
     counts: dict[int, np.ndarray] = {}
-    for step in range(num_steps):
-        if step % steps == 0:
-            sampler.start_epoch(1 + step // steps)
+    for step in range(schedule.num_steps):
+        if schedule.place(step) == 0:
+            sampler.start_epoch(1 + step // schedule.steps_per_epoch)
             places = iter(sampler)
         index, flipped = zip(*(next(places) for _ in range(args.batch_size)), strict=True)
         for side in (args.size, second_scale(args.size, args.scale_steps, args.scale_stride, args.seed, step)):
@@ -84,10 +97,10 @@ class FeatureCache:
         args: the run, whose views are counted.
         num_images: all of them.
         folder: where the file is made.
-        gigabytes: the most that it takes; None for `DEFAULT_GIGABYTES`, or half of what is free on the disk.
+        gigabytes: the most that it takes, see `budget`.
 
     Raises:
-        RunError: if the disk has not that much room.
+        RunError: if the disk has not that much room, or for too few images.
     """
 
     def __init__(
@@ -96,15 +109,13 @@ class FeatureCache:
         args: CueObjectiveArguments,
         num_images: int,
         folder: Path,
-        gigabytes: float | None,
+        gigabytes: float,
         accelerator: Accelerator,
     ):
         self.features = features
         counts = count_views(args, num_images)
         self.layouts = {side: self._layout(side, accelerator.device) for side in counts}
         sizes = {side: layout.num_bytes for side, layout in self.layouts.items()}
-        if gigabytes is None:
-            gigabytes = min(DEFAULT_GIGABYTES, shutil.disk_usage(folder).free / 2 / GIGABYTE)
         self.offsets, total = choose_views(counts, sizes, int(gigabytes * GIGABYTE))
         self.filled_at = total  # one byte for each `_ALIGNMENT` of the features
         self.bytes = _share_file(folder / _FILE, total + total // _ALIGNMENT, accelerator) if total else None

@@ -19,6 +19,7 @@ from ..data import Sample, evenly_spread, second_scale
 from ..errors import RunError
 from ..files import nearest
 from .arguments import DetectorArguments, RunArguments
+from .feature_cache import GIGABYTE, budget
 from .method import train_method
 from .page import read_history
 from .photos import join, label_files, list_run_samples, readable_samples
@@ -172,13 +173,16 @@ def _space(plan: Plan, small: Plan, num_images: int, accelerator: Accelerator) -
     disk = sum(path.stat().st_size for path in Path(small.output_dir).rglob("checkpoint-*/*")) * 3.0
     if plan.sd:
         disk += 4.0 * plan.sd.size**2 * num_images
-    free = shutil.disk_usage(nearest(Path(plan.output_dir))).free
+    place = nearest(Path(plan.output_dir))
+    free = shutil.disk_usage(place).free
     if disk > free:
         raise RunError(
             f"{plan.output_dir}: the run will take about {disk / GIB:.1f} GiB of disk, {free / GIB:.1f} GiB are free. "
             "Make room, or choose another --output_dir."
         )
-    return f"It takes {told}; and {disk / GIB:.1f} GiB of disk ({free / GIB:.1f} GiB are free)."
+    features = budget(plan.sce, accelerator.device.type == "cpu", place) * GIGABYTE if plan.sce else 0
+    kept = f", and up to {features / GIB:.1f} GiB more while stage 1 keeps features" if features else ""
+    return f"It takes {told}; and {disk / GIB:.1f} GiB of disk{kept} ({free / GIB:.1f} GiB are free)."
 
 
 def _workers(plan: Plan) -> int:

@@ -17,6 +17,8 @@ from hf_usod.training.arguments import CueExtractorArguments
 from hf_usod.training.cue_extractor import CueExtractorStage, train_cue_extractor
 from hf_usod.training.feature_cache import FeatureCache, choose_views, count_views
 from hf_usod.training.frozen import FrozenBackbone
+from hf_usod.training.plan import Plan
+from hf_usod.training.rehearsal import rehearse
 
 
 @pytest.fixture
@@ -121,6 +123,13 @@ def test_a_full_disk_is_told_before_the_first_step(arguments, monkeypatch):
     monkeypatch.setattr(feature_cache.os, "posix_fallocate", full, raising=False)
     with pytest.raises(RunError, match=r"--feature_cache: no room for .*No space left on device.*or 0"):
         train_cue_extractor(replace(arguments, feature_cache=1.0))
+
+
+def test_the_disk_that_features_take_is_told_before(arguments, monkeypatch):
+    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=12 * 2**30))
+    for asked, told in ((None, "and up to 6.0 GiB more while"), (1.0, "and up to 0.9 GiB more while"), (0.0, "disk (")):
+        (*_, line) = rehearse(Plan(arguments.output_dir, False, replace(arguments, num_epochs=1, feature_cache=asked)))
+        assert told in line, line
 
 
 def test_low_precision_is_kept_as_it_is(arguments, tiny_backbone, tmp_path):
