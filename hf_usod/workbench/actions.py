@@ -16,7 +16,7 @@ from . import process, using
 from .choosing import places
 from .recent import recent_runs, remember
 from .session import FOLDER, TRAIN, Session
-from .wall import pages, wall
+from .wall import pages, wall, writing
 
 NO_LABELS = '<p class="wb-quiet">There are no labels yet. Train first.</p>'
 TO_WALL = """(...given) => { document.querySelector("#wall").scrollIntoView({ behavior: "smooth" }); return given; }"""
@@ -124,12 +124,13 @@ def turn(by: int, run: str, source: str, page: int) -> tuple[Any, int, Any, Any]
 @told
 def train_on(run: str, source: str) -> Any:
     """Trains a further adapter on what the review leaves."""
-    session = _session(run)
-    review = session.review_of(source)
-    if not review.changes():
-        raise gr.Error("Drop or swap at least one label first: with these labels an adapter is trained already.")
-    if not session.running:
-        write_review(session.root, replace(review, train_on=True))
+    with writing:
+        session = _session(run)
+        review = session.review_of(source)
+        if not review.changes():
+            raise gr.Error("Drop or swap at least one label first: with these labels an adapter is trained already.")
+        if not session.running:
+            write_review(session.root, replace(review, train_on=True))
     return _start(session, "--choose", MEASURE)
 
 

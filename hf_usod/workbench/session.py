@@ -9,7 +9,7 @@ from typing import Any
 from ..adapting.candidates import CUES, DEFAULT
 from ..adapting.folder import STATE_FILE
 from ..adapting.progress import FLOW, Progress, read_progress
-from ..adapting.review import Review, order_by_doubt, read_review
+from ..adapting.review import Review, order_by_doubt, parse_review, read_review
 from ..assets import checkpoint_source
 from ..data.folders import by_stem
 from ..errors import DataError, RunError
@@ -140,6 +140,13 @@ class Session:
             return read_review(self.root)
         except RunError:  # which the command will tell
             return None
+
+    @property
+    def review_waits(self) -> bool:
+        """Whether a training on the review was asked for that the command has not taken up yet."""
+        taken = [parse_review(entry, self.root / STATE_FILE) for entry in self.state.get("reviews", [])]
+        review = self.review
+        return bool(review and review.train_on and not any(review.same_labels(other) for other in taken))
 
     def review_of(self, source: str) -> Review:
         """What was said of the labels of a source so far."""

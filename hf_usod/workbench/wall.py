@@ -13,7 +13,7 @@ from .words import escape, review_counts
 PAGE = 60  # labels
 KEYS = {"good": "g", "drop": "d", "swap": "s"}
 SCRIPT = (Path(__file__).parent / "wall.js").read_text(encoding="utf-8")
-_writing = threading.Lock()
+writing = threading.Lock()  # held from reading the review to writing it
 
 
 def pages(session: Session, source: str) -> int:
@@ -51,7 +51,8 @@ def _card(id: str, photo: str, mask: str, decision: str) -> str:
 
 
 def decide(said: dict[str, Any]) -> str:
-    """Keeps a decision, or takes it back; what the browser calls.
+    """Keeps a decision, or takes it back; what the browser calls. A training that was asked for and has not begun stays
+    asked for.
 
     Args:
         said: `root`, `labels`, the image's `id`, and `decision`, empty to take it back.
@@ -59,7 +60,7 @@ def decide(said: dict[str, Any]) -> str:
     Returns:
         How far the review is.
     """
-    with _writing:
+    with writing:
         session = Session.open(said.get("root"))
         source, id, decision = said.get("labels"), said.get("id"), said.get("decision")
         if session is None or source not in session.sources or id not in session.training:
@@ -68,8 +69,13 @@ def decide(said: dict[str, Any]) -> str:
         decisions = {other: said for other, said in before.decisions.items() if other != id}
         if decision in DECISIONS:
             decisions[id] = decision
+        review, waits = session.review, session.review_waits
+        if review and waits and review.labels != source:
+            after = replace(review, others={**review.others, source: decisions})
+        else:
+            after = replace(before, decisions=decisions, train_on=waits)
         try:
-            write_review(session.root, replace(before, decisions=decisions, train_on=False))
+            write_review(session.root, after)
         except OSError as error:
             return f"It cannot be kept: {error.strerror}."
         return review_counts(replace(session), source)

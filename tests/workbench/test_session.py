@@ -2,11 +2,13 @@
 
 import json
 import sys
+import threading
+from dataclasses import replace
 
 import pytest
 
 from hf_usod.adapting.arguments import AdaptArguments
-from hf_usod.adapting.review import Review, read_review
+from hf_usod.adapting.review import Review, read_review, write_review
 from hf_usod.cli import main
 from hf_usod.errors import DataError, RunError
 from hf_usod.files import write_json
@@ -15,7 +17,7 @@ from hf_usod.workbench.app import is_private
 from hf_usod.workbench.choosing import list_folders, places
 from hf_usod.workbench.recent import default_run, recent_runs, remember
 from hf_usod.workbench.session import LOOK, TRAIN, USE, Session
-from hf_usod.workbench.wall import PAGE, decide, wall
+from hf_usod.workbench.wall import PAGE, decide, wall, writing
 
 
 def change(run, **more):
@@ -75,6 +77,46 @@ def test_a_review_by_clicks(run):
     assert decide(said | {"id": order[3]}).startswith("0 good, 1 dropped, 1 swapped")  # what was said before is kept
     for wrong in ({"root": "/"}, {"labels": "../x"}, {"id": "../../etc/passwd"}, {"root": None}):
         assert "not there any more" in decide(said | wrong)
+
+
+def test_a_decision_does_not_take_back_a_training_that_was_asked_for(run):
+    names = ("default", "cues")
+    change(
+        run,
+        sources=[f"trained-by-{name}" for name in names],
+        seconds={f"labels trained-by-{name}": 1 for name in names},
+    )
+    first, second, third = Session.open(run).doubtful("trained-by-default")[:3]
+    said = {"root": str(run), "labels": "trained-by-default", "id": second, "decision": "drop"}
+    asked = Review("trained-by-default", {first: "drop"})
+    write_review(run, asked)  # which the command reads once it has looked at the images
+    decide(said | {"labels": "trained-by-cues"})
+    assert read_review(run) == replace(asked, others={"trained-by-cues": {second: "drop"}})
+    assert Session.open(run).review_of("trained-by-cues").decisions == {second: "drop"}
+    write_review(run, asked)
+    decide(said)
+    decide(said | {"id": third, "decision": "good"})
+    asked = Review("trained-by-default", {first: "drop", second: "drop", third: "good"})
+    assert read_review(run) == asked
+    change(run, reviews=[asked.entry()])  # taken up
+    decide(said | {"id": third})
+    assert not read_review(run).train_on
+
+
+def test_a_training_is_asked_for_and_a_decision_kept_one_after_the_other(run, monkeypatch):
+    pytest.importorskip("gradio")
+    from hf_usod.workbench import actions
+
+    write_review(run, Review("trained-by-default", {"a & b <22>": "drop"}, train_on=False))
+    monkeypatch.setattr(process, "start", lambda *given: True)
+    asking = threading.Thread(target=actions.train_on, args=(str(run), "trained-by-default"))
+    with writing:  # by a decision
+        asking.start()
+        asking.join(0.2)
+        assert not read_review(run).train_on
+        write_review(run, Review("trained-by-default", {"a & b <23>": "swap"}, train_on=False))
+    asking.join()
+    assert read_review(run) == Review("trained-by-default", {"a & b <23>": "swap"}, train_on=True)
 
 
 def test_folders_are_listed_and_found(photos, run, monkeypatch):
