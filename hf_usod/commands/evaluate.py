@@ -113,6 +113,8 @@ def _check(args: argparse.Namespace) -> None:
         _check_unlabelled(args)
     elif not (args.images and args.masks):
         raise CommandError("Nothing to evaluate on: give --images and --masks, --task and --root, or --predictions.")
+    if (args.names or args.root) and not args.task:
+        raise CommandError("--names and --root say where the data sets of a --task are; give it, or leave them out.")
     if args.adapter and len(args.model or []) > 1:
         raise CommandError("--adapter goes with one --model, its base.")
     if args.aux_kind and not args.aux:
@@ -129,8 +131,11 @@ def _check_unlabelled(args: argparse.Namespace) -> None:
         "masks": args.masks,
         "html": args.html,
         "normalize": args.normalize,
+        "name": args.name,
         "names": args.names,
         "root": args.root,
+        "note": args.note,
+        "num_workers": args.num_workers is not None,
     }
     if given := [name for name, value in others.items() if value]:
         raise CommandError(f"--unlabelled is judged without masks; leave out --{given[0]}.")

@@ -217,6 +217,8 @@ def test_a_task_and_the_sets_that_are_not_there(data, model, tmp_path, capsys):
         ("--predictions {data}/RGB --masks {data}/GT", "is in color"),
         ("--predictions {data}/maps/a --masks {data}/GT", "no map for 4 of 4: a/0, a/2, b/1, b/3"),
         ("--images {data}/RGB --masks {data}/GT --partial", "is for --predictions"),
+        ("--images {data}/RGB --masks {data}/GT --names a", "--names and --root say where the data sets of a --task"),
+        ("--predictions {data}/maps --masks {data}/GT --root {data}", "--names and --root say where the data sets"),
         ("--images {data}/RGB --masks {data}/GT --html page", "give a name that ends in .html"),
         ("--predictions {data}/nowhere --masks {data}/GT", "nowhere: no such folder"),
         ("--predictions {data}/RGB/a/0.png --masks {data}/GT", "is a file; a folder is expected"),
@@ -274,5 +276,6 @@ def test_without_masks(data, model, tmp_path, capsys):
     assert [row["id"] for row in rows] == ["a/0", "a/2", "b/1", "b/3"] and entry["num_images"] == 4
     mean = sum(float(row["quality"]) for row in rows) / 4
     assert entry["quality"] == pytest.approx(mean, abs=1e-4)
-    assert main([*command.split(), "--masks", f"{data}/GT"]) == 1
-    assert "leave out --masks" in capsys.readouterr().err
+    for option, value in (("masks", f"{data}/GT"), ("note", "x"), ("name", "x"), ("num_workers", "0")):
+        assert main([*command.split(), f"--{option}", value]) == 1
+        assert f"leave out --{option}." in capsys.readouterr().err
