@@ -166,6 +166,8 @@ _NOT_COMPARED = (
     "keep_epochs",
     "feature_cache",
     "report_to",
+    "gradient_checkpointing",
+    "collapse_patience",
 )
 
 
@@ -205,7 +207,8 @@ def _check_same(stored: dict, arguments: dict, path: Path, diverged: bool) -> No
     """Raises unless a resumed run is told what it was told at first; one that diverged may have another learning
     rate."""
     stored = _ONCE | stored
-    changed = [name for name in sorted(stored.keys() | arguments.keys()) if stored.get(name) != arguments.get(name)]
+    compared = sorted((stored.keys() | arguments.keys()) - set(_NOT_COMPARED))  # runs of before kept more of them
+    changed = [name for name in compared if stored.get(name) != arguments.get(name)]
     if "num_images" in changed:
         changed.remove("num_images")  # `check_images` says which they are
     if diverged and "learning_rate" in changed:

@@ -1,5 +1,6 @@
 """Stage 2 on a tiny network and synthetic photos: the objective, the rectification of labels, runs and resuming."""
 
+import json
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from transformers import AutoModel
 from hf_usod import UsodSdModel
 from hf_usod.cli import main
 from hf_usod.data import Sample, jitter_colors, second_scale, zoom, zoom_boxes
-from hf_usod.errors import LoadingError
+from hf_usod.errors import LoadingError, RunError
 from hf_usod.labels import LabelError, LabelStore, PixelRefiner, rectify
 from hf_usod.loading import base_of
 from hf_usod.models.image_processing_usod import UsodImageProcessor
@@ -328,6 +329,24 @@ def test_a_stopped_run_resumes_to_the_same_weights_and_labels(arguments, uninter
         with pytest.raises(KeyboardInterrupt, match="after step 5"):
             train_detector(arguments)
     train_detector(replace(arguments, resume=True))
+    assert_same_run(arguments.output_dir, uninterrupted)
+
+
+def test_a_run_that_lacked_memory_goes_on_with_less(arguments, uninterrupted, monkeypatch):
+    step = DetectorStage.step
+
+    def fail(self, model, batch, epoch, number):
+        if number == 4:
+            raise MemoryError
+        return step(self, model, batch, epoch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectorStage, "step", fail)
+        with pytest.raises(RunError, match="not enough memory"):
+            train_detector(arguments)
+    told = Path(arguments.output_dir) / "arguments.json"
+    told.write_text(json.dumps({**json.loads(told.read_text()), "gradient_checkpointing": False}))  # as once it was
+    train_detector(replace(arguments, resume=True, gradient_checkpointing=True, collapse_patience=7))
     assert_same_run(arguments.output_dir, uninterrupted)
 
 
