@@ -188,20 +188,23 @@ class _Adaptation:
         self.folder.save()
 
     def _step(self, name: str, work: Callable[[], Result]) -> Result:
-        """Does a step and keeps what it took; one that was done before is only looked up by its files."""
+        """Does a step and keeps what it took, apart where it does not come to its end; one that was done before is only
+        looked up by its files."""
         state = self.folder.state
-        before = state["seconds"].get(name, 0.0)
+        done, unfinished = state["seconds"], state.setdefault("unfinished", {})
+        before = unfinished.get(name, done.get(name, 0.0))
         state["running"] = name
         self.folder.save()
-        if not before:
+        if name not in done:
             self.tell(f"{name} ({read_progress(self.folder.root, state).told()}) …")
-        begun = time.monotonic()
+        begun, kept = time.monotonic(), unfinished
         try:
             result = work()
-            state["running"] = None
+            unfinished.pop(name, None)
+            kept, state["running"] = done, None
             return result
         finally:
-            state["seconds"][name] = round(before + time.monotonic() - begun, 1)
+            kept[name] = round(before + time.monotonic() - begun, 1)
             self.folder.save()
 
     def _judge(self, candidate: Candidate) -> None:

@@ -27,7 +27,7 @@ class AdaptFolder:
 
     Attributes:
         state: JSON, written before and after each step: `asked`, the `plan`, the step that is `running`, `seconds` by
-            step, and what the steps have found out.
+            step that is done, and by `unfinished` step, and what the steps have found out.
 
     Raises:
         RunError: if the folder holds something and is not to be gone on with, or holds something else.

@@ -81,8 +81,8 @@ class Session:
             return LOOK
         if self.is_done:
             return USE
-        begun = self.running or self.state["seconds"].keys() - {f"maps {DEFAULT}", FLOW}
-        return TRAIN if begun else LOOK
+        begun = {*self.state["seconds"], *self.state.get("unfinished", {})} - {f"maps {DEFAULT}", FLOW}
+        return TRAIN if self.running or begun else LOOK
 
     @property
     def chosen(self) -> str:
@@ -126,10 +126,10 @@ class Session:
         return self._placed("train")
 
     def doubtful(self, source: str) -> list[str]:
-        """The ids of labels, the most doubtful first; found out once and kept."""
+        """The ids of labels, the most doubtful first; kept until there are images that it does not have."""
         file = self.root / "doubt" / f"{source}.json"
-        if file.exists():
-            return read_json(file)
+        if file.exists() and self.training.keys() <= set(order := read_json(file)):
+            return order
         order = order_by_doubt(self.training, self.root / "labels" / source)
         write_json(file, order)
         return order

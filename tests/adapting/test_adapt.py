@@ -23,6 +23,7 @@ from hf_usod.data import Sample
 from hf_usod.errors import RunError
 from hf_usod.quality.measure import FolderQuality, ImageQuality
 from hf_usod.training.locks import lock_folder
+from hf_usod.workbench.session import TRAIN, Session
 
 
 def run(photos, output, *more: str) -> int:
@@ -79,6 +80,30 @@ def test_a_stopped_one_goes_on(photos, small, tmp_path, monkeypatch, capsys):
     assert run(photos, output, "--resume") == 0
     assert {path: path.stat().st_mtime_ns for path in maps} == maps
     assert (output / "report.html").exists()
+
+
+def test_a_step_that_was_stopped_is_not_done_and_its_time_not_lost(photos, small, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "domain"
+    make = adapting.make_labels
+
+    def stop(source, samples, *more):
+        make(source, samples[:3], *more)
+        raise KeyboardInterrupt
+
+    def now():
+        return json.loads((output / "adapt.json").read_text())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapting, "make_labels", stop)
+        assert run(photos, output) == 130
+    state, step = now(), "labels trained-by-default"
+    assert step not in state["seconds"] and state["unfinished"][step] > 0 and state["running"] == step
+    assert Session.open(output).sources == [] and Session.open(output).step == TRAIN
+    (output / "adapt.json").write_text(json.dumps(state | {"unfinished": {step: 1000.0}}))
+    capsys.readouterr()
+    assert run(photos, output, "--resume") == 0
+    assert now()["seconds"][step] > 1000 and now()["unfinished"] == {}
+    assert "labels trained-by-default (step" in capsys.readouterr().out
 
 
 def test_a_better_candidate_is_taken(photos, small, tmp_path, monkeypatch, capsys):

@@ -33,6 +33,11 @@ def test_the_step_that_is_shown_first(run):
     assert Session.open(run).step == USE and Session.open(run).is_done
     change(run, quality={})
     assert Session.open(run).step == LOOK
+    looked = {"seconds": {"maps default": 2.0}, "quality": {"default": {}}, "chosen": None, "running": "cues"}
+    change(run, **looked, unfinished={"cues": 3.0})
+    assert Session.open(run).step == TRAIN
+    change(run, **looked, unfinished={})
+    assert Session.open(run).step == LOOK
     for text in ("[]", "no JSON", "{}"):
         (run / "adapt.json").write_text(text)
         assert Session.open(run) is None
@@ -63,6 +68,8 @@ def test_a_review_by_clicks(run):
     session = Session.open(run)
     order = session.doubtful("trained-by-default")
     assert len(order) == 17 and set(order[:2]) == {"a & b <22>", "a & b <23>"}  # all object
+    write_json(run / "doubt" / "trained-by-default.json", order[:3])  # of when there were fewer
+    assert session.doubtful("trained-by-default") == order
     page = wall(session, "trained-by-default", 0)
     assert page.count("data-id=") == min(17, PAGE) and 'data-decision="drop"' not in page
     said = {"root": str(run), "labels": "trained-by-default", "id": order[0], "decision": "drop"}
