@@ -4,7 +4,7 @@
     python scripts/adapted.py score steel --name SD-steel --output results/unlabelled/adapt-steel.json \\
         -- --images SD-steel/test-dev/RGB --masks SD-steel/test-dev/GT
     python scripts/adapted.py draw results/unlabelled/adapt-*.json --table results/unlabelled/adapted.md \\
-        --output docs/adapted
+        --output docs/adapted.png
 
 `score` takes all candidates of the folder that do no harm; what follows `--` is for `hf-usod evaluate`. `draw` writes
 a table and a chart of the measure that the command chooses by, and of F.
@@ -14,14 +14,15 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hf_usod.adapting.candidates import DEFAULT
 from hf_usod.cli import main as run_command
 from hf_usod.constants import DEFAULT_MODEL
-from hf_usod.evaluation.curves import pyplot, save_figure
-from hf_usod.files import read_json, write_json, write_text
+from hf_usod.evaluation.curves import pyplot
+from hf_usod.files import read_json, write_aside, write_json, write_text
 from hf_usod.text_tables import markdown_table
 
 KEPT = ("quality", "chosen", "reason", "tiles", "notes", "seconds")  # of what the command says of itself
@@ -71,8 +72,9 @@ def rows(result: Mapping[str, Any]) -> Iterator[list[str]]:
         yield [result["name"], name, told, quality, *(f"{scores[score]:.3f}" for score in SCORES)]
 
 
-def chart(results: Sequence[Mapping[str, Any]], output: Path) -> list[Path]:
-    figure, panels = pyplot().subplots(1, len(results), figsize=(3.4 * len(results), 3.0), constrained_layout=True)
+def chart(results: Sequence[Mapping[str, Any]], output: Path) -> None:
+    size = (3.4 * len(results), 3.0)
+    figure, (panels,) = pyplot().subplots(1, len(results), figsize=size, constrained_layout=True, squeeze=False)
     for axes, result in zip(panels, results, strict=True):
         for name, scores in result["scores"].items():
             place = result["quality"][name]["quality"], scores["f_adaptive"]
@@ -85,14 +87,15 @@ def chart(results: Sequence[Mapping[str, Any]], output: Path) -> list[Path]:
     panels[0].set_ylabel("F adaptive")
     labelled = {label: dot for axes in panels for dot, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=len(labelled), frameon=False)
-    return save_figure(figure, output)
+    write_aside(output, partial(figure.savefig, format="png", dpi=200, bbox_inches="tight"))
 
 
 def draw(args: argparse.Namespace) -> None:
     results = [read_json(file) for file in args.results]
     head = ["images", "candidate", "", "quality", "M ↓", "F adaptive", "E adaptive"]
     write_text(args.table, markdown_table(head, [row for result in results for row in rows(result)], 3))
-    print(", ".join(map(str, chart(results, args.output))))
+    chart(results, args.output)
+    print(args.output)
 
 
 def main() -> None:
@@ -107,7 +110,7 @@ def main() -> None:
     drawing = commands.add_parser("draw")
     drawing.add_argument("results", nargs="+", type=Path, metavar="FILE.json")
     drawing.add_argument("--table", type=Path, required=True, metavar="FILE.md")
-    drawing.add_argument("--output", type=Path, required=True, metavar="FILE", help="FILE.png and FILE.pdf")
+    drawing.add_argument("--output", type=Path, required=True, metavar="FILE.png")
     drawing.set_defaults(run=draw)
     args = parser.parse_args()
     args.run(args)

@@ -2,7 +2,8 @@
 (`results/reviewing/`).
 
     python scripts/reviewing.py train --name NWPU-RSI --train RGB:GT --test RGB:GT --runs DIR --output FILE.json
-    python scripts/reviewing.py draw results/reviewing/*.json --table results/reviewing/table.md --output docs/reviewing
+    python scripts/reviewing.py draw results/reviewing/*.json --table results/reviewing/table.md \\
+        --output docs/reviewing.png
 
 The person is simulated: one looks at labels in the order of doubt (the measure without masks, the lowest first), a
 click a label, and drops those whose IoU with the mask is below .5. That is all that masks of training images do here:
@@ -15,6 +16,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,12 @@ import numpy as np
 
 from hf_usod.adapting.adapt import LEAST_OBJECT, MOST_OBJECT
 from hf_usod.adapting.candidates import DEFAULT, STRIDE, Source, detector_arguments, embedded, make_labels
-from hf_usod.adapting.inspection import spread
-from hf_usod.data import Sample
+from hf_usod.data import Sample, evenly_spread
 from hf_usod.evaluation import EvaluationSample, EvaluationSet, evaluate_model, folder_samples
-from hf_usod.evaluation.curves import COLORS, pyplot, save_figure
+from hf_usod.evaluation.curves import COLORS, pyplot
 from hf_usod.evaluation.reading import read_ground_truth
 from hf_usod.evaluation.usod_saliency.reading import as_mask
-from hf_usod.files import read_json, write_json, write_text
+from hf_usod.files import read_json, write_aside, write_json, write_text
 from hf_usod.labels import read_label
 from hf_usod.loading import load
 from hf_usod.models.image_processing_usod import read_image
@@ -82,7 +83,7 @@ def place(labels: Sequence[Label], folder: Path) -> None:
 def train(args: argparse.Namespace) -> None:
     prepare_cpu()
     source = Source("reviewed", embedded()[0], "pixel")
-    samples = spread(folder_samples(*map(Path, args.train.split(":"))), args.most)
+    samples = evenly_spread(folder_samples(*map(Path, args.train.split(":"))), args.most)
     folder = args.runs / args.name / "labels"
     make_labels(source, [Sample(s.id, s.image) for s in samples if s.image], folder, None, 4)
     judged = [judge_label(sample, folder / f"{sample.id}.png") for sample in samples]
@@ -92,7 +93,8 @@ def train(args: argparse.Namespace) -> None:
     test = EvaluationSet(f"{args.name}/test-dev", folder_samples(*map(Path, args.test.split(":"))))
     entries = read_json(args.output) if args.output.exists() else []
     for clicks in args.clicks:
-        if any((entry["clicks"], entry["seed"]) == (clicks, args.seed) for entry in entries):
+        told = (args.name, clicks, args.seed)
+        if any((entry["dataset"], entry["clicks"], entry["seed"]) == told for entry in entries):
             continue
         left, dropped = review(labels, clicks)
         run = args.runs / args.name / f"clicks-{clicks}-seed-{args.seed}"
@@ -141,7 +143,8 @@ def draw(args: argparse.Namespace) -> None:
         axes.set(xlabel="labels looked at", title=title)
         axes.grid(color="#dddddd", linewidth=0.6)
     panels[0].legend(frameon=False)
-    print(", ".join(map(str, save_figure(figure, args.output))))
+    write_aside(args.output, partial(figure.savefig, format="png", dpi=200, bbox_inches="tight"))
+    print(args.output)
 
 
 def main() -> None:
@@ -161,7 +164,7 @@ def main() -> None:
     drawing = commands.add_parser("draw")
     drawing.add_argument("results", nargs="+", type=Path, metavar="FILE.json")
     drawing.add_argument("--table", type=Path, required=True, metavar="FILE.md")
-    drawing.add_argument("--output", type=Path, required=True, metavar="FILE", help="FILE.png and FILE.pdf")
+    drawing.add_argument("--output", type=Path, required=True, metavar="FILE.png")
     drawing.set_defaults(run=draw)
     args = parser.parse_args()
     args.run(args)

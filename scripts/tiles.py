@@ -96,7 +96,8 @@ def main() -> None:
         for adapter in [None, *args.adapters]:
             for tiles in args.tiles:
                 entries = read_json(args.output) if args.output.exists() else []
-                if any((entry.get("adapter"), entry.get("tiles")) == (adapter, tiles) for entry in entries):
+                told = (name, adapter, tiles)
+                if any((entry["dataset"], entry.get("adapter"), entry.get("tiles")) == told for entry in entries):
                     continue
                 entries.append(measure(EvaluationSet(name, samples), adapter, tiles))
                 write_json(args.output, entries)

@@ -20,9 +20,8 @@ from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 
 from hf_usod.adapting.candidates import DEFAULT, Candidate, embedded
-from hf_usod.adapting.inspection import spread
 from hf_usod.constants import DEFAULT_MODEL
-from hf_usod.data import Sample
+from hf_usod.data import Sample, evenly_spread
 from hf_usod.evaluation import EvaluationSample, folder_samples, score_image
 from hf_usod.evaluation.reading import read_ground_truth
 from hf_usod.evaluation.usod_saliency.reading import as_mask
@@ -40,7 +39,6 @@ SCORES = ("f_adaptive", "e_adaptive", "mae")
 def made_worse(maps: Sequence[np.ndarray]) -> Iterator[tuple[str, list[np.ndarray]]]:
     """Maps `(SIDE, SIDE)` uint8, worse in known ways."""
     pictures = [Image.fromarray(levels) for levels in maps]
-    blob = Image.new("L", (SIDE, SIDE))
     y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     blob = np.where(x**2 + y**2 < 72**2, 255, 0).astype(np.uint8)
     yield "inverted", [255 - levels for levels in maps]
@@ -148,7 +146,7 @@ def main() -> None:
     results = {}
     for name, folders in args.data:
         images, masks, *aux = map(Path, folders.split(":"))
-        samples = spread(folder_samples(images, masks, aux[0] if aux else None), args.most)
+        samples = evenly_spread(folder_samples(images, masks, aux[0] if aux else None), args.most)
         samples = [replace(sample, aux_kind=None) for sample in samples]
         results[name] = validate(samples, dict(args.adapters), args.maps / name)
         told = {key: value for key, value in results[name].items() if key not in ("candidates", "ids")}
