@@ -284,14 +284,13 @@ class _Adaptation:
         return {c.name: self.qualities[c.name] for c in self.candidates if c.is_detector}
 
     def _best(self) -> tuple[str, str]:
-        """The name of the best detector, and why. What comes with the package has to beat the default model or, as a
+        """The name of the best detector that does no harm, and why. What comes with the package has to beat the default model or, as a
         person said that these are frames, the package's adapter for video: where the measure is in doubt, that is the
         better guess. What was trained here has to beat the best of these, whose labels it learned."""
-        detectors = self._detectors()
+        detectors = {name: quality for name, quality in self._detectors().items() if not self._harm(name)}
         known = {candidate.name for candidate in embedded()}
         package = {name: quality for name, quality in detectors.items() if name in known}
-        fits = VIDEO_ADAPTER in package and not self._harm(VIDEO_ADAPTER)
-        best, reason = choose(package, VIDEO_ADAPTER if self.args.video and fits else DEFAULT)
+        best, reason = choose(package, VIDEO_ADAPTER if self.args.video and VIDEO_ADAPTER in package else DEFAULT)
         trained = {name: quality for name, quality in detectors.items() if name not in known}
         chosen, why = choose({best: package[best], **trained}, best)
         return (best, reason) if chosen == best != DEFAULT else (chosen, why)

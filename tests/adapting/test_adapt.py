@@ -109,6 +109,7 @@ def test_a_step_that_was_stopped_is_not_done_and_its_time_not_lost(photos, small
 def test_a_better_candidate_is_taken(photos, small, tmp_path, monkeypatch, capsys):
     """Random models find nothing: that their labels are good, and what is trained on them better, the test says."""
     monkeypatch.setattr(adapting, "choose", lambda of, default: (list(of)[-1], "so says the test"))
+    monkeypatch.setattr(adapting, "find_harm", lambda quality, default: "")
     monkeypatch.setattr(adapting, "judge_labels", lambda samples, folder: dict.fromkeys((s.id for s in samples), 0.3))
     output = tmp_path / "domain"
     assert run(photos, output) == 0
@@ -127,6 +128,7 @@ def test_an_adapter_that_is_best_is_trained_on_by_its_own_labels(photos, small, 
     of_package = Candidate("package", detector, str(tmp_path / "package"), "an adapter that comes with the package")
     monkeypatch.setattr(adapting, "embedded", lambda: [Candidate(DEFAULT, detector, None, "tiny"), of_package])
     monkeypatch.setattr(adapting, "choose", lambda of, default: ("package", "so says the test"))
+    monkeypatch.setattr(adapting, "find_harm", lambda quality, default: "")
     monkeypatch.setattr(adapting, "judge_labels", lambda samples, folder: dict.fromkeys((s.id for s in samples), 0.3))
     monkeypatch.setattr(candidates, "RATE_ON", 1e-12)  # of which nothing comes
 
@@ -414,3 +416,15 @@ def test_what_was_trained_here_has_to_beat_the_best_there_is(tmp_path, steel, tr
     adaptation.qualities |= {"default": quality_of(PLAIN), **of_others}
     name, reason = adaptation._best()
     assert name == chosen and told in reason
+
+
+def test_what_is_not_to_be_used_is_not_chosen(tmp_path):
+    """More of its maps are empty than the default model's may be, but not than those of the best there is."""
+    here = Candidate("trained", candidates.DEFAULT_MODEL, "folder", "trained here")
+    adaptation = adapting._Adaptation(
+        AdaptArguments(tmp_path, tmp_path / "domain"), None, print, None, [*candidates.embedded(), here]
+    )
+    adaptation.qualities = {candidate.name: quality_of(PLAIN - 0.2) for candidate in adaptation.candidates}
+    adaptation.qualities |= {"usod-steel-lite": quality_of(PLAIN + 0.1, 8), "trained": quality_of(PLAIN + 0.2, 15)}
+    assert adaptation._harm("trained") and not adaptation._harm("usod-steel-lite")
+    assert adaptation._best()[0] == "usod-steel-lite"
