@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,20 @@ from .errors import DataError
 def nearest(path: Path) -> Path:
     """The path itself, or the nearest folder above it, that is there; a link that leads nowhere is, too."""
     return next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+
+
+def why_unwritable(folder: Path) -> str | None:
+    """Why no file can be written to a folder, which need not exist, in words; None if one can. Makes nothing."""
+    there = nearest(folder)
+    if there.is_symlink() and not there.exists():
+        return f"{there} is a link to what is not there"
+    if not there.is_dir():
+        return f"{there} is a file; a folder is expected"
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return None
+    except OSError as error:
+        return f"{there} cannot be written in ({error.strerror})"
 
 
 def aside_path(path: Path) -> Path:

@@ -1,7 +1,5 @@
 """Whether an output can be written, asked before anything is computed for it."""
 
-import os
-import tempfile
 from pathlib import Path
 
 from ..errors import CommandError, DataError
@@ -17,18 +15,10 @@ def check_folder(path: Path, option: str = "--output") -> None:
 
 
 def _check_place(folder: Path, argument: str) -> None:
-    place = folder
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    if place.is_symlink() and not place.exists():
-        raise CommandError(f"{argument}: {place} is a link to what is not there. Remove it, or choose another place.")
-    if not place.is_dir():
-        raise CommandError(f"{argument}: {place} is a file; a folder is expected. Choose another place.")
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise CommandError(f"{argument}: {place} cannot be written to ({error.strerror}). Choose another.") from error
+    from ..files import why_unwritable
+
+    if reason := why_unwritable(folder):
+        raise CommandError(f"{argument}: {reason}. Choose another place.")
 
 
 def check_file(path: Path, option: str = "--output") -> None:

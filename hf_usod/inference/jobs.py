@@ -10,7 +10,7 @@ from ..data import output_names
 from ..data.folders import Tree, identity, walk
 from ..data.video import is_video_file
 from ..errors import DataError
-from ..files import nearest
+from ..files import nearest, why_unwritable
 
 _LONGEST_NAME = 255  # bytes, on all common file systems
 
@@ -85,11 +85,9 @@ def _check_folder(output: Path) -> None:
     Raises:
         NotADirectoryError, PermissionError: if `output` is a file or cannot be written in.
     """
-    there = nearest(output)
-    if not there.is_dir():
-        raise NotADirectoryError(f"{output}: {there} is a file. Choose a folder for --output.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"{output}: {there} cannot be written in. Choose another folder for --output.")
+    if reason := why_unwritable(output):
+        kind = PermissionError if nearest(output).is_dir() else NotADirectoryError
+        raise kind(f"{output}: {reason}. Choose another folder for --output.")
 
 
 def check_untouched(jobs: Iterable[Job], files: Iterable[Path], what: str = "an input") -> None:

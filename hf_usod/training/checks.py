@@ -1,6 +1,5 @@
 """What a plan says of files and models, looked at before anything is trained."""
 
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,7 @@ from ..data import Sample
 from ..data.folders import upright_size
 from ..data.video import list_sequences, require_opencv
 from ..errors import DataError, LabelError, PlanError
-from ..files import nearest
+from ..files import why_unwritable
 from ..labels.crf import load_crf
 from ..loading import checkpoint_names, is_adapter, load
 from ..models.image_processing_usod import check_aux
@@ -59,12 +58,8 @@ def check_plan(plan: Plan) -> list[str]:
 
 def _check_output(folder: Path) -> None:
     """Raises a `PlanError` unless a folder is one, or can be made."""
-    there = nearest(folder)
-    if not there.is_dir():
-        found = "is a file" if there.exists() else "is a link to what is not there"
-        raise PlanError(f"--output_dir {folder}: {there} {found}. Choose another.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PlanError(f"--output_dir {folder}: {there} cannot be written in. Choose another.")
+    if reason := why_unwritable(folder):
+        raise PlanError(f"--output_dir {folder}: {reason}. Choose another.")
 
 
 def _check_models(plan: Plan) -> None:

@@ -26,7 +26,7 @@ def photos(tmp_path):
     "command, message",
     [
         ("label {root}/clip.mp4 --output {root}/out", "clip.mp4: is a clip; label takes photos"),
-        ("label {photos} --output {root}/dangling", "dangling is a file"),
+        ("label {photos} --output {root}/dangling", "dangling is a link to what is not there"),
         (
             "publish dataset {photos} --images {photos} --license mit --repo a/b --dry-run --card nowhere",
             "--card nowhere: no such file",

@@ -1,5 +1,6 @@
 """Where outputs go: nothing collides, nothing is lost."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -196,8 +197,13 @@ def test_an_output_that_is_a_file_is_told_at_once(tree, output):
 
 def test_an_output_that_cannot_be_written_is_told_at_once(tree, monkeypatch):
     root = tree("in/a.png")
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != root)  # a superuser may write anywhere
-    with pytest.raises(PermissionError, match=r"cannot be written in"):
+
+    def refuse(dir):
+        assert dir == root
+        raise OSError(errno.EROFS, "Read-only file system")  # which no rights tell, and a superuser may write anywhere
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(PermissionError, match=r"cannot be written in \(Read-only file system\)"):
         plan_jobs([root / "in"], root / "out", ["mask"])
 
 
