@@ -284,9 +284,10 @@ class _Adaptation:
         return {c.name: self.qualities[c.name] for c in self.candidates if c.is_detector}
 
     def _best(self) -> tuple[str, str]:
-        """The name of the best detector that does no harm, and why. What comes with the package has to beat the default model or, as a
-        person said that these are frames, the package's adapter for video: where the measure is in doubt, that is the
-        better guess. What was trained here has to beat the best of these, whose labels it learned."""
+        """The name of the best detector that does no harm, and why. What comes with the package has to beat the default
+        model or, as a person said that these are frames, the package's adapter for video: where the measure is in
+        doubt, that is the better guess. What was trained here has to beat the best of these, whose labels it learned.
+        """
         detectors = {name: quality for name, quality in self._detectors().items() if not self._harm(name)}
         known = {candidate.name for candidate in embedded()}
         package = {name: quality for name, quality in detectors.items() if name in known}

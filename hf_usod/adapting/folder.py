@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ class AdaptFolder:
 
     Attributes:
         state: JSON, written before and after each step: `asked`, the `plan`, the step that is `running`, `seconds` by
-            step that is done, and by `unfinished` step, and what the steps have found out.
+            step that is done, and by `unfinished` step, the `copies` that stand for links, and what the steps have
+            found out.
 
     Raises:
         RunError: if the folder holds something and is not to be gone on with, or holds something else.
@@ -63,13 +64,34 @@ class AdaptFolder:
 
     def place(self, samples: Sequence[Sample], name: str) -> list[Sample]:
         """The samples as files of folders of their own, `images/NAME` and `aux/NAME`, named by their ids: links where
-        the system has them, else copies. What is there is kept."""
+        the system has them, else copies. What is there is kept; links and copies of other samples, which were placed
+        before the images changed, are removed: what is held out now may have been trained on, else."""
         placed = []
         for sample in samples:
-            image = _link(sample.image, self.images(name) / f"{sample.id}{sample.image.suffix}")
-            aux = _link(sample.aux, self.aux(name) / f"{sample.id}{sample.aux.suffix}") if sample.aux else None
+            image = self._link(sample.image, self.images(name) / f"{sample.id}{sample.image.suffix}")
+            aux = self._link(sample.aux, self.aux(name) / f"{sample.id}{sample.aux.suffix}") if sample.aux else None
             placed.append(replace(sample, image=image, aux=aux))
+        self._remove_others(self.images(name), {sample.image for sample in placed})
+        self._remove_others(self.aux(name), {sample.aux for sample in placed})
         return placed
+
+    def _link(self, source: Path, target: Path) -> Path:
+        if not os.path.lexists(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.symlink_to(source.resolve())
+            except OSError:  # Windows, without the privilege
+                write_aside(target, lambda aside: shutil.copy(source, aside))
+                self.state.setdefault("copies", []).append(target.relative_to(self.root).as_posix())
+        return target
+
+    def _remove_others(self, folder: Path, kept: Collection[Path | None]) -> None:
+        """Removes links, and copies that were made here; no file that somebody else put there."""
+        copies = self.state.get("copies", [])
+        for path in list(folder.rglob("*")):
+            is_ours = path.is_symlink() or path.relative_to(self.root).as_posix() in copies
+            if is_ours and path not in kept:
+                path.unlink(missing_ok=True)
 
     def images(self, name: str) -> Path:
         return self.root / "images" / name
@@ -97,13 +119,3 @@ class AdaptFolder:
     @property
     def report(self) -> Path:
         return self.root / "report.html"
-
-
-def _link(source: Path, target: Path) -> Path:
-    if not os.path.lexists(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            target.symlink_to(source.resolve())
-        except OSError:  # Windows, without the privilege
-            write_aside(target, lambda aside: shutil.copy(source, aside))
-    return target
