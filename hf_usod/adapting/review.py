@@ -103,7 +103,7 @@ def settle_reviews(root: Path, state: dict[str, Any]) -> list[tuple[str, Review]
     """The reviews that adapters are, or are to be, trained by, with the names of these; kept in the state.
 
     A review that has changed since is another one, unless nothing was trained by it: then it takes that one's place,
-    and what there was of that one is removed.
+    and what there was of that one is removed, and what is known of its steps.
     """
     file = root / REVIEW_FILE
     kept = [parse_review(entry, file) for entry in state.get("reviews", [])]
@@ -111,8 +111,12 @@ def settle_reviews(root: Path, state: dict[str, Any]) -> list[tuple[str, Review]
     if current and current.train_on and not any(current.same_labels(review) for review in kept):
         if kept and not (root / "runs" / place_name(len(kept) - 1) / "model").exists():
             kept.pop()
-            for folder in ("labels", "images", "aux", "runs", "maps"):
-                shutil.rmtree(root / folder / place_name(len(kept)), ignore_errors=True)
+            name = place_name(len(kept))
+            for folder in ("labels", "images", "aux", "runs"):
+                shutil.rmtree(root / folder / name, ignore_errors=True)
+            for times in (state.get("seconds", {}), state.get("unfinished", {})):
+                for step in (f"labels {name}", f"training {name}"):
+                    times.pop(step, None)
         kept.append(current)
     state["reviews"] = [review.entry() for review in kept]
     return [(place_name(place), review) for place, review in enumerate(kept)]

@@ -22,12 +22,14 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_a_review_that_trained_nothing_is_replaced(tmp_path):
-    state = {}
+    state = {"seconds": {"maps default": 1.0}, "unfinished": {}}
     for decisions in ({"a": "drop"}, {"a": "drop", "b": "good"}, {"a": "swap"}):
         write_review(tmp_path, Review("x", decisions))
+        state["seconds"]["labels trained-by-review"] = state["unfinished"]["training trained-by-review"] = 2.0
         ((name, review),) = settle_reviews(tmp_path, state)
         assert name == "trained-by-review"
     assert review.decisions == {"a": "swap"}
+    assert state["seconds"] == {"maps default": 1.0} and state["unfinished"] == {}
     (tmp_path / "runs" / "trained-by-review" / "model").mkdir(parents=True)
     write_review(tmp_path, Review("x", {"b": "drop"}))
     assert [name for name, _ in settle_reviews(tmp_path, state)] == ["trained-by-review", "trained-by-review-2"]
