@@ -78,13 +78,19 @@ def _check_ids(ids: Sequence[str]) -> None:
         seen.add(name)
 
 
-def _new_array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+def new_array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     """A new array file, all zeros, with its space on the disk reserved: a full disk is an error here and now, where a
-    later write to the mapped file would kill the process."""
+    later write to the mapped file would kill the process.
+
+    Raises:
+        OSError: if the disk has not that much room.
+    """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size > (free := shutil.disk_usage(path.parent).free):
         raise OSError(
-            errno.ENOSPC, f"no room for labels of {size / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free", str(path)
+            errno.ENOSPC,
+            f"no room for {path.stem} of {size / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
+            str(path),
         )
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):
@@ -175,8 +181,8 @@ class LabelStore:
         _check_ids(ids)
 
         def write(aside: Path) -> None:
-            labels = _new_array(aside / LABELS_FILE, np.uint16, (2, len(ids), *size))
-            versions = _new_array(aside / VERSIONS_FILE, np.int32, (2, len(ids)))
+            labels = new_array(aside / LABELS_FILE, np.uint16, (2, len(ids), *size))
+            versions = new_array(aside / VERSIONS_FILE, np.int32, (2, len(ids)))
             digest = hashlib.sha256()
             for index, name in enumerate(tqdm(ids, "labels", unit="label", disable=not progress)):
                 try:

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 
 from ..data import EpochSampler, second_scale
 from ..errors import RunError
+from ..labels.store import new_array
 from .arguments import CueExtractorArguments, CueObjectiveArguments
 from .frozen import FrozenBackbone
 from .schedule import Schedule
@@ -177,11 +178,7 @@ def _share_file(path: Path, num_bytes: int, accelerator: Accelerator) -> torch.T
     path = path.with_name(f"{path.name}.{os.uname().nodename if hasattr(os, 'uname') else ''}")
     if accelerator.is_local_main_process:
         try:
-            with open(path, "wb") as file:
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, num_bytes)
-                else:
-                    file.truncate(num_bytes)
+            new_array(path, np.uint8, (num_bytes,))
         except OSError as error:
             path.unlink(missing_ok=True)
             raise RunError(
@@ -189,7 +186,7 @@ def _share_file(path: Path, num_bytes: int, accelerator: Accelerator) -> torch.T
                 "Give fewer gigabytes, or 0 to compute features anew each epoch."
             ) from error
     accelerator.wait_for_everyone()
-    mapped = torch.from_numpy(np.memmap(path, np.uint8, "r+", shape=(num_bytes,)))
+    mapped = torch.from_numpy(np.lib.format.open_memmap(path, "r+"))
     accelerator.wait_for_everyone()
     if accelerator.is_local_main_process:
         with suppress(PermissionError):  # Windows, which keeps what is open

@@ -1,7 +1,6 @@
 """The folder of a training run: its arguments, checkpoints, previews and the final model."""
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +11,10 @@ from accelerate import Accelerator
 from PIL import Image
 
 from ..errors import DataError, RunError
-from ..files import read_json, write_aside, write_json, write_text
+from ..files import read_json, write_aside, write_folder_aside, write_json, write_text
 from ..labels.store import INDEX_FILE
 from .arguments import RunArguments
-from .checkpoints import ASIDE, Checkpoints
+from .checkpoints import Checkpoints
 from .locks import is_empty, lock_folder
 from .processes import machine_of, sees_main_folder
 
@@ -136,11 +135,8 @@ class RunFolder:
         """Has `save` write the model aside, then renames the folder: `model`, or `epochs/N` after an epoch. Main
         process only."""
         final = self.model if epoch is None else self.root / "epochs" / str(epoch)
-        aside = final.with_name(final.name + ASIDE)
-        for stale in (aside, final):  # a resumed run comes by the end of an epoch again
-            shutil.rmtree(stale, ignore_errors=True)
-        save(aside)
-        os.rename(aside, final)
+        shutil.rmtree(final, ignore_errors=True)  # a resumed run comes by the end of an epoch again
+        write_folder_aside(final, save)
 
     def save_preview(self, epoch: int, images: torch.Tensor, *maps: torch.Tensor) -> None:
         """Writes previews/epoch_NNN.png: a row of photos over rows of their maps.

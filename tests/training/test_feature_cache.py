@@ -1,5 +1,6 @@
 """Features that are kept from epoch to epoch: which, and that nothing else changes."""
 
+import errno
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -123,6 +124,18 @@ def test_a_full_disk_is_told_before_the_first_step(arguments, monkeypatch):
     monkeypatch.setattr(feature_cache.os, "posix_fallocate", full, raising=False)
     with pytest.raises(RunError, match=r"--feature_cache: no room for .*No space left on device.*or 0"):
         train_cue_extractor(replace(arguments, feature_cache=1.0))
+
+
+def test_a_file_system_that_reserves_nothing_keeps_features_too(arguments, passes, tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(feature_cache.os, "posix_fallocate", unsupported, raising=False)
+    train_cue_extractor(replace(arguments, output_dir=str(tmp_path / "plain"), feature_cache=0.0))
+    computed = len(passes)
+    train_cue_extractor(replace(arguments, feature_cache=1.0))
+    assert len(passes) - computed < computed
+    assert_same(arguments, replace(arguments, output_dir=str(tmp_path / "plain")))
 
 
 def test_the_disk_that_features_take_is_told_before(arguments, monkeypatch):
