@@ -1,6 +1,6 @@
 """What a folder of images is, looked at before anything is trained on it: which can be used, and are they enough."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data import Sample
-from ..errors import DataError, RunError, counted
-from ..models.image_processing_usod import read_image
+from ..errors import DataError, RunError, counted, in_a_line
+from ..models.image_processing_usod import read_aux, read_image
 
 LEAST_HELD_OUT = 5  # images, on which candidates are compared
 FEWEST_LABELS = 10  # that an adapter is trained on
@@ -94,13 +94,19 @@ class Inspection:
             )
 
 
+def _read(read: Callable[[Path], Image.Image], file: Path) -> Image.Image:
+    try:
+        return read(file)
+    except TypeError as error:  # of Pillow's reader of damaged TIFFs
+        raise DataError(f"{file}: cannot be read as an image ({in_a_line(error)})") from error
+
+
 def _look(sample: Sample) -> Look | str:
     try:
-        image = read_image(sample.image)
+        image = _read(read_image, sample.image)
         if sample.aux is not None:
-            with Image.open(sample.aux) as aux:
-                aux.load()
-    except (DataError, ValueError, OSError) as error:
+            _read(read_aux, sample.aux)
+    except (ValueError, OSError) as error:
         return str(error)
     thumbnail = image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX, reducing_gap=2.0)
     return Look(image.size, np.asarray(thumbnail))

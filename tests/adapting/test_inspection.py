@@ -1,6 +1,7 @@
 """What is found out about a folder of images before anything is trained."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,28 @@ def test_copies_and_what_cannot_be_read_are_left_out_and_named(photos):
     assert ("a/00", "a/copy") in found.copies and len(found.copies) == 2
     (problem,) = found.unreadable
     assert "broken.png" in problem and any("broken.png" in line for line in found.lines())
+
+
+@pytest.mark.parametrize(
+    "place, wrong",
+    [
+        (30, b"\xff\xff\xff\x00"),  # millions of rows: more than Pillow opens
+        (72, b"\x02"),  # of which Pillow's reader makes a TypeError
+        (0, b"\x00"),
+    ],
+)
+@pytest.mark.parametrize("is_aux", [True, False])
+def test_damaged_maps_and_images_are_named(photos, tmp_path, place, wrong, is_aux):
+    torn = tmp_path / "maps" / "torn.tif"
+    torn.parent.mkdir()
+    Image.new("L", (20, 20)).save(torn)
+    held = torn.read_bytes()
+    torn.write_bytes(held[:place] + wrong + held[place + len(wrong) :])
+    first, *others = list_samples([photos])
+    damaged = replace(first, aux=torn) if is_aux else replace(first, image=torn)
+    found = inspect([damaged, *others], progress=False)
+    (problem,) = found.unreadable
+    assert problem.startswith(f"{torn}: cannot be read as an image") and len(found.samples) == 23
 
 
 def test_frames_may_be_alike(photos):
