@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data import Sample
+from ..data import Sample, evenly_spread
 from ..data.video import require_opencv, write_flow
 from ..errors import DataError, RunError
 from ..training.photos import join, list_run_samples
-from .inspection import LEAST_HELD_OUT, spread
+from .inspection import LEAST_HELD_OUT
 
 HELD_OUT = 0.3  # of the images, on which candidates are compared and nothing is trained
 MOST_HELD_OUT = 80
@@ -67,7 +67,7 @@ def find_samples(args: AdaptArguments) -> list[Sample]:
 def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     """What candidates are compared on, evenly spread, and what adapters learn from."""
     count = min(MOST_HELD_OUT, max(LEAST_HELD_OUT, round(HELD_OUT * len(samples))))
-    held_out = spread(samples, count)
+    held_out = evenly_spread(samples, count)
     ids = {sample.id for sample in held_out}
     return held_out, [sample for sample in samples if sample.id not in ids]
 

@@ -115,7 +115,3 @@ class AdaptFolder:
             source = Path(checkpoint_source(adapter))
             write_folder_aside(self.adapter, lambda aside: shutil.copytree(source, aside, dirs_exist_ok=True))
         self.state["adapter_of"] = name
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report.html"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..data import Sample
+from ..data import Sample, evenly_spread
 from ..errors import DataError, RunError, counted, in_a_line
 from ..models.image_processing_usod import read_aux, read_image
 
@@ -128,13 +128,6 @@ def find_copies(looks: Sequence[Look]) -> dict[int, int]:
     return copies
 
 
-def spread(items: Sequence, count: int) -> list:
-    """`count` of the items, or all if there are fewer, evenly spread."""
-    if len(items) <= count:
-        return list(items)
-    return [items[place * len(items) // count] for place in range(count)]
-
-
 def inspect(samples: Sequence[Sample], frames: bool = False, progress: bool = True) -> Inspection:
     """Reads every image once.
 
@@ -151,7 +144,7 @@ def inspect(samples: Sequence[Sample], frames: bool = False, progress: bool = Tr
     if not seen:
         raise RunError(f"None of {counted(len(samples), 'image')} can be read: {problems[0]}")
     copies = {} if frames else find_copies([look for _, look in seen])
-    usable = spread([pair for place, pair in enumerate(seen) if place not in copies], MOST)
+    usable = evenly_spread([pair for place, pair in enumerate(seen) if place not in copies], MOST)
     sides = sorted(max(look.size) for _, look in usable)
     thumbnails = [look.thumbnail.astype(np.int16) for _, look in usable]
     return Inspection(

@@ -29,9 +29,10 @@ def rehearse_adapt(args: AdaptArguments) -> Iterator[str]:
     _, training = split(inspection.samples)
     with tempfile.TemporaryDirectory(prefix="hf_usod-") as made:
         root = Path(made)
-        placed = AdaptFolder(root / "folder", {}, False).place(training, "train")
-        images = placed[0].image.parents[len(Path(placed[0].id).parts) - 1]
-        aux = root / "folder" / "aux" / "train" if any(sample.aux for sample in placed) else None
+        folder = AdaptFolder(root / "folder", {}, False)
+        placed = folder.place(training, "train")
+        images = folder.images("train")
+        aux = folder.aux("train") if any(sample.aux for sample in placed) else None
         run = root / "run"
         plan = Plan(
             output_dir=str(run),

@@ -160,8 +160,8 @@ def choose(candidates: Mapping[str, FolderQuality], to_beat: str) -> tuple[str, 
     beyond doubt higher than that of the one to beat on the same images; else that one."""
     base = candidates[to_beat]
     harmless = {name: quality for name, quality in candidates.items() if not find_harm(quality, base)}
-    best = max(harmless, key=lambda name: harmless[name].score, default=to_beat)
-    if best == to_beat or best not in harmless:
+    best = max(harmless, key=lambda name: harmless[name].score)
+    if best == to_beat:
         return to_beat, f"no candidate's outlines fit the images better than those of {to_beat}"
     gain, error = compare(harmless[best], base)
     by = f"{gain:.3f} (standard error {error:.3f})"

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hf_usod.adapting import inspection
-from hf_usod.adapting.inspection import inspect, spread
+from hf_usod.adapting.inspection import inspect
 from hf_usod.data import list_samples
 from hf_usod.errors import RunError
 
@@ -91,4 +91,3 @@ def test_many_images_are_thinned_evenly(photos, monkeypatch):
     monkeypatch.setattr(inspection, "MOST", 8)
     found = look(photos)
     assert len(found.samples) == 8 and found.samples[0].id.startswith("a/") and found.samples[-1].id.startswith("b/")
-    assert spread(list(range(10)), 5) == [0, 2, 4, 6, 8] and spread([1, 2], 5) == [1, 2]
