@@ -1,7 +1,8 @@
 """Images and their views. Training sees images alone; ground truth is read in `hf_usod.evaluation` only."""
 
 from .folders import by_stem, find_unreadable, is_image_file, list_images, output_names
-from .samples import Sample, evenly_spread, list_samples
+from .samples import Sample, list_samples
+from .samples import evenly_spread as evenly_spread  # of the rooms above, no public name
 from .tasks import TASKS, Task, find_datasets, open_task, task_samples
 from .views import EpochSampler, ImageViews, SampleViews, jitter_colors, second_scale, zoom, zoom_boxes
 
@@ -13,7 +14,6 @@ __all__ = [
     "SampleViews",
     "Task",
     "by_stem",
-    "evenly_spread",
     "find_datasets",
     "find_unreadable",
     "is_image_file",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from ..errors import DataError
 from .folders import list_images, output_names
 
 Item = TypeVar("Item")
@@ -45,7 +46,8 @@ def list_samples(
 
     Raises:
         FileNotFoundError: for a folder that does not exist or holds no image.
-        ValueError: if there is not one auxiliary folder for each folder of images, or naming maps without an image.
+        ValueError: if there is not one auxiliary folder for each folder of images.
+        DataError: naming maps without an image.
     """
     if aux and len(aux) != len(images):
         raise ValueError(f"{len(images)} folders of images but {len(aux)} of auxiliary maps; give None for none.")
@@ -58,7 +60,7 @@ def list_samples(
             maps = dict(zip(relative_names(map_paths, Path(aux_folder)), map_paths, strict=True))
         names = relative_names(paths, Path(folder))
         if orphans := sorted(maps.keys() - set(names)):
-            raise ValueError(
+            raise DataError(
                 f"{aux_folder}: {len(orphans)} of {len(maps)} maps belong to no image in {folder}: "
                 f"{', '.join(orphans[:5])}. Their stems must be the images'."
             )

@@ -39,11 +39,8 @@ def list_run_samples(
     """
     folders: list[list[Sample]] = []
     for place, folder in enumerate(images):
-        try:
-            kinds = [aux_kinds[place]] if aux_kinds else ()
-            samples = list_samples([folder], [aux[place]] if aux else (), kinds)
-        except ValueError as error:
-            raise DataError(str(error)) from error
+        kinds = [aux_kinds[place]] if aux_kinds else ()
+        samples = list_samples([folder], [aux[place]] if aux else (), kinds)
         own = _own_files([sample.image for sample in samples], Path(folder))
         if own:
             _logger.warning("%s: %d files below it are of trainings, not photos; they are left out.", folder, len(own))

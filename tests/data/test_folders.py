@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_usod.data import evenly_spread, list_images
+from hf_usod.data import evenly_spread, list_images, list_samples
+from hf_usod.errors import DataError
 
 
 def test_links_to_folders_are_followed_once(tmp_path):
@@ -36,3 +37,11 @@ def test_what_is_chosen_is_spread_over_all(number, count):
     gaps = np.diff([*chosen, number])
     assert len(chosen) == min(number, count) and chosen[0] == 0
     assert gaps.max() - gaps.min() <= 1
+
+
+def test_maps_of_no_image_are_the_users_to_mend(tmp_path):
+    for path in (tmp_path / "images" / "a.png", tmp_path / "aux" / "b.png"):
+        path.parent.mkdir()
+        Image.new("L", (2, 2)).save(path)
+    with pytest.raises(DataError, match=r"1 of 1 maps belong to no image in .*: b\. Their stems"):
+        list_samples([tmp_path / "images"], [tmp_path / "aux"])
