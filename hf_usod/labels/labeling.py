@@ -141,8 +141,8 @@ def label_images(
         refine: see `make_pseudo_label`.
         aux: for an SD, the auxiliary maps of photos; a photo without one serves as its own.
         batch_size: photos that go through the model at a time.
-        num_workers: processes that refine, beside this one; 0 does it here. By default one a core, divided
-            among the processes of `shard`; none where there is nothing to refine.
+        num_workers: processes that refine, beside this one; 0 does it here. By default one a core, divided among the
+            processes of this machine (as `torchrun` says, or all of `shard`); none where there is nothing to refine.
         overwrite: whether to replace labels that exist.
         shard: (index, count): of the jobs take every count-th from the index-th on, as one of several processes.
         progress: whether to show a bar.
@@ -164,8 +164,8 @@ def label_images(
     if not remaining:
         return report
     if num_workers is None:
-        # The processes of a machine share its cores
-        num_workers = max(1, default_num_workers() // shard[1]) if refine != "none" else 0
+        sharing = int(os.environ.get("LOCAL_WORLD_SIZE", shard[1]))  # the cores of this machine
+        num_workers = max(1, default_num_workers() // sharing) if refine != "none" else 0
     if len(remaining) > FEW:
         model = fastest(model)
     lanes, size = lanes_of(model, batch_size)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -154,6 +155,17 @@ def test_large_photos_are_labeled_at_their_own_size(model, image_processor, tmp_
     label_images(model, image_processor, [(tmp_path / "large.jpg", tmp_path / "out.png")], "pixel", num_workers=0)
     written = np.asarray(Image.open(tmp_path / "out.png"))
     assert written.shape == (400, 500) and set(np.unique(written)) <= {0, 255}
+
+
+def test_processes_share_the_cores_of_their_machine(model, image_processor, photos, tmp_path, monkeypatch):
+    counts = []
+    monkeypatch.setattr(labeling, "default_num_workers", lambda: 8)
+    monkeypatch.setattr(labeling, "_workers", lambda count: counts.append(count) or ThreadPoolExecutor(1))
+    jobs = [(photos / "a.png", tmp_path / "out" / f"{number}.png") for number in range(4)]
+    label_images(model, image_processor, jobs, "pixel", shard=(0, 4), progress=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # of two machines
+    label_images(model, image_processor, jobs, "pixel", shard=(1, 4), progress=False)
+    assert counts == [2, 4]
 
 
 def test_shards_make_up_the_whole(model, image_processor, photos, tmp_path):
