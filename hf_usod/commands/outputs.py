@@ -5,13 +5,13 @@ from pathlib import Path
 from ..errors import CommandError, DataError
 
 
-def check_folder(path: Path, option: str = "--output") -> None:
-    """Checks that files can be written to a folder, which need not exist; makes nothing.
+def check_folder(path: Path) -> None:
+    """Checks that files can be written to the folder `--output`, which need not exist; makes nothing.
 
     Raises:
-        CommandError: naming the option, and why not.
+        CommandError: why not.
     """
-    _check_place(path, f"{option} {path}")
+    _check_place(path, f"--output {path}")
 
 
 def _check_place(folder: Path, argument: str) -> None:
@@ -45,15 +45,15 @@ def check_page(path: Path, option: str = "--output") -> None:
                 raise CommandError(f"{option} {path}: exists and is no page of hf-usod. Choose another name.")
 
 
-def check_scores(path: Path, option: str = "--output") -> None:
+def check_scores(path: Path) -> None:
     """`check_file` of a JSON file of scores, which takes the place of earlier ones, and of no other file.
 
     Raises:
-        CommandError: naming the option, and why not.
+        CommandError: why not.
     """
     from ..files import read_json
 
-    check_file(path, option)
+    check_file(path)
     if path.is_file() and path.stat().st_size:
         try:
             entries = read_json(path)
@@ -61,4 +61,4 @@ def check_scores(path: Path, option: str = "--output") -> None:
             entries = None
         wanted = {"model", "dataset", "num_images"}
         if not isinstance(entries, list) or not all(isinstance(e, dict) and wanted <= e.keys() for e in entries):
-            raise CommandError(f"{option} {path}: exists and holds no scores. Choose another name.")
+            raise CommandError(f"--output {path}: exists and holds no scores. Choose another name.")

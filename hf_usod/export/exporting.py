@@ -62,7 +62,7 @@ def export_model(
         model: in evaluation mode, on the CPU.
         output: must not exist.
         photos: by which the folder is checked, and `int8` calibrated, of eight or more by one half each; at least one.
-        precision: `"fp32"`, `"fp16"` (features in half precision) or `"int8"` (convolutions in 8 bits).
+        precision: `"fp32"`, `"fp16"` (weights in half precision) or `"int8"` (convolutions in 8 bits).
         takes_aux: whether the maps are inputs too; otherwise, in a detector, images serve as their own.
         dynamic_size: whether sides may be any multiples of 32; otherwise they are those of `processor.size`.
         origin: what the folder is to say of it.

@@ -105,9 +105,9 @@ class _Help(argparse.Action):
     """Prints the options of the stage that was named before, or of all."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        stage = next((stage for stage in [getattr(namespace, "stage", "all")] if stage != "all"), None)
+        stage = getattr(namespace, "stage", "all")
         shown = parser
-        if stage:
+        if stage != "all":
             doc = " ".join((STAGES[stage].__doc__ or "").split())
             shown = argparse.ArgumentParser(f"{parser.prog} --stage {stage}", description=doc, add_help=False)
             add_options(shown, stage)
