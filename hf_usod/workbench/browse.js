@@ -3,7 +3,7 @@ async function show(path) {
   const found = await server.list_folders(path);
   const list = element.querySelector(".wb-folders");
   list.replaceChildren();
-  element.querySelector(".wb-quiet").textContent = `In ${found.path}${found.images ? `, which holds ${found.images} images` : ""}:`;
+  element.querySelector(".wb-quiet").textContent = found.told;
   const add = (name, note, target) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -15,7 +15,7 @@ async function show(path) {
     list.append(button);
   };
   if (found.parent) add("↑ up", "", found.parent);
-  for (const folder of found.folders) add(folder.name, folder.images ? `${folder.images} images` : "", folder.path);
+  for (const folder of found.folders) add(folder.name, folder.told, folder.path);
 }
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-path]");

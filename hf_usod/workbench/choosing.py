@@ -1,12 +1,13 @@
 """The first step: a folder of images is chosen, by its path or by clicking."""
 
 import os
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..adapting.folder import STATE_FILE
 from ..data.folders import IMAGE_SUFFIXES
-from ..errors import DataError
+from ..errors import DataError, counted
 from ..files import read_json
 from .recent import default_run, recent_runs
 
@@ -16,17 +17,22 @@ _MOST_COUNTED = 2000  # files of a folder
 
 
 def list_folders(path: str) -> dict[str, Any]:
-    """The folders in a folder, with how many images lie directly in each; what the browser calls. Without
-    one, those beside the images that were looked at last, or in the working folder."""
+    """The folders in a folder, the first `MOST_FOLDERS` by name, with how many images lie directly in each, among its
+    first `_MOST_COUNTED` files; what the browser calls. Without one, those beside the images that were looked at last,
+    or in the working folder."""
     folder = Path(path) if path else next((run.parent for run in recent_runs()), Path.cwd())
     folder = (folder if folder.is_dir() else Path.home()).resolve()
     try:
         below = sorted((Path(entry.path) for entry in os.scandir(folder) if _is_shown(entry)), key=_by_name)
     except OSError:
         below = []
-    listed = [{"name": each.name, "path": str(each), "images": _count_images(each)} for each in below[:MOST_FOLDERS]]
+    listed = [{"name": each.name, "path": str(each), "told": _tell_images(each)} for each in below[:MOST_FOLDERS]]
     parent = str(folder.parent) if folder.parent != folder else ""
-    return {"path": str(folder), "parent": parent, "images": _count_images(folder), "folders": listed}
+    held = _tell_images(folder)
+    told = f"In {folder}{f', which holds {held}' if held else ''}"
+    if len(below) > len(listed):
+        told += f", the first {len(listed)} of {len(below)} folders (type the path of another)"
+    return {"parent": parent, "told": f"{told}:", "folders": listed}
 
 
 def _is_shown(entry: "os.DirEntry[str]") -> bool:
@@ -40,13 +46,16 @@ def _by_name(path: Path) -> str:
     return path.name.casefold()
 
 
-def _count_images(folder: Path) -> int:
+def _tell_images(folder: Path) -> str:
+    """How many images lie in a folder, in words; empty if there are none."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry, _ in zip(entries, range(_MOST_COUNTED), strict=False)]
+            names = [entry.name for entry in islice(entries, _MOST_COUNTED + 1)]
     except OSError:
-        return 0
-    return sum(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in names)
+        return ""
+    count = sum(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in names[:_MOST_COUNTED])
+    told = counted(count, "image") if count else ""
+    return f"at least {told}" if told and len(names) > _MOST_COUNTED else told
 
 
 def places(typed: str, output: str | None) -> tuple[Path, Path]:

@@ -17,7 +17,7 @@ _HIDDEN: Update = {"visible": False}
 
 
 def what_is_shown(session: Session | None) -> list[Update]:
-    """In the order of `_Page.shown`."""
+    """In the order in which `_Page` lists what is `shown`."""
     runs = [(f"{path.name} (in {path.parent})", str(path)) for path in recent_runs()]
     recent = {"choices": runs, "value": str(session.root) if session else None, "visible": bool(runs)}
     if session is None:

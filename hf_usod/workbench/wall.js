@@ -10,13 +10,14 @@ function mark(card) {
 
 async function say(card, decision) {
   const wall = card.closest(".wb-review");
-  const said = card.dataset.decision === decision ? "" : decision; // the same again takes it back
+  const before = card.dataset.decision;
+  const said = before === decision ? "" : decision; // the same again takes it back
   card.dataset.decision = said;
   const { root, labels } = wall.dataset;
   try {
     wall.querySelector(".wb-counts").textContent = await server.decide({ root, labels, id: card.dataset.id, decision: said });
   } catch (error) {
-    card.dataset.decision = "";
+    card.dataset.decision = before;
     wall.querySelector(".wb-counts").textContent = "The workbench does not answer. Is it still running?";
   }
 }

@@ -75,7 +75,7 @@ def look(session: Session | None) -> str:
         quality = session.state["quality"][DEFAULT]
         parts.append(
             f"<p>This is what the default model sees, in color. On {quality['empty']:.0%} of these images it finds "
-            "nothing. Is it what you mean? If not, train.</p>"
+            "nothing, or takes all for object. Is it what you mean? If not, train.</p>"
         )
     shown = list(made.items())[:: max(1, len(made) // MOST_LOOKED)][:MOST_LOOKED]
     cards = "".join(_card(photo_uri(file), mask_uri(session.map_file(DEFAULT, id)), id) for id, file in shown)

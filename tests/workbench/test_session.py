@@ -1,6 +1,7 @@
 """What the page shows is what the folder holds."""
 
 import json
+import re
 import sys
 import threading
 from dataclasses import replace
@@ -12,7 +13,7 @@ from hf_usod.adapting.review import Review, read_review, write_review
 from hf_usod.cli import main
 from hf_usod.errors import DataError, RunError
 from hf_usod.files import write_json
-from hf_usod.workbench import process, using, words
+from hf_usod.workbench import choosing, process, using, words
 from hf_usod.workbench.app import is_private
 from hf_usod.workbench.choosing import list_folders, places
 from hf_usod.workbench.recent import default_run, recent_runs, remember
@@ -52,6 +53,7 @@ def test_what_is_said_of_a_training(run):
     assert "Trained on labels by the default model" in text
     shown = words.look(session)
     assert shown.count("wb-card") == 7 and "24 images, 24 used." in shown
+    assert "On 10% of these images it finds nothing, or takes all for object." in shown
     assert "a &amp; b &lt;03&gt;" in shown and "<03>" not in shown
     (run / "workbench.log").write_text("bar\rhf-usod: 6 images can be used; <add> some.\n")
     assert "6 images can be used; &lt;add&gt; some." in words.training(Session.open(run))
@@ -128,8 +130,10 @@ def test_a_training_is_asked_for_and_a_decision_kept_one_after_the_other(run, mo
 
 def test_folders_are_listed_and_found(photos, run, monkeypatch):
     listed = list_folders(str(photos.parent))
-    images = {folder["name"]: folder["images"] for folder in listed["folders"]}
-    assert images["photos"] == 24 and listed["parent"] == str(photos.parent.parent)
+    told = {folder["name"]: folder["told"] for folder in listed["folders"]}
+    assert told == {"photos": "24 images", "run": ""} and listed["parent"] == str(photos.parent.parent)
+    assert listed["told"] == f"In {photos.parent}:"
+    assert list_folders(str(photos))["told"] == f"In {photos}, which holds 24 images:"
     assert list_folders(str(photos / "nothing"))["folders"] is not None
     assert places(f' "{photos}" ', None) == (photos, photos.parent / "photos-usod")
     assert places(str(photos), str(photos.parent / "out")) == (photos, photos.parent / "out")
@@ -140,6 +144,22 @@ def test_folders_are_listed_and_found(photos, run, monkeypatch):
         places(" ", None)
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert default_run(photos).name == "photos-usod" and default_run(photos).parent != photos.parent
+
+
+def test_what_is_not_counted_and_not_listed_is_said(photos, monkeypatch):
+    monkeypatch.setattr(choosing, "_MOST_COUNTED", 20)
+    monkeypatch.setattr(choosing, "MOST_FOLDERS", 2)
+    for name in ("b", "a", "c"):
+        (photos / name).mkdir()
+    listed = list_folders(str(photos))
+    assert [folder["name"] for folder in listed["folders"]] == ["a", "b"]
+    assert re.fullmatch(
+        rf"In {photos}, which holds at least (1[7-9]|20) images, the first 2 of 3 folders "
+        r"\(type the path of another\):",
+        listed["told"],
+    )
+    monkeypatch.setattr(choosing, "_MOST_COUNTED", 27)
+    assert "which holds 24 images, the first 2 of 3" in list_folders(str(photos))["told"]
 
 
 def test_what_was_open_last_is_remembered(run, tmp_path):
