@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,7 @@ def save_figure(figure: Any, path: Path) -> list[Path]:
     options = {"dpi": 200, "bbox_inches": "tight", "facecolor": "white"}
     paths = figure_files(path)
     for target, maker in zip(paths, FORMATS.values(), strict=True):
-        metadata = {maker: MAKER}
-        write_aside(target, lambda aside, metadata=metadata: figure.savefig(aside, metadata=metadata, **options))
+        write_aside(target, partial(figure.savefig, metadata={maker: MAKER}, **options))
     pyplot().close(figure)
     return paths
 
