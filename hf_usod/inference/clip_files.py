@@ -35,6 +35,15 @@ def require_av():
     return require("av", "video", "Reading and writing clips")
 
 
+def comment_of(path: Path) -> str | None:
+    """What a clip says of itself, if it is one and says anything."""
+    try:
+        with require_av().open(str(path)) as container:
+            return {name.lower(): text for name, text in container.metadata.items()}.get("comment")
+    except Exception:  # whatever lies there
+        return None
+
+
 class ClipReader:
     """Decodes the first video stream of a file.
 
@@ -156,12 +165,13 @@ class ClipWriter:
         path: of the file; it ends as one of `CONTAINERS`.
         clip: frame rate, times and sound are its.
         like: a picture of the size and mode of all. Sides are to be even: odd ones get another row or column.
+        comment: what the file is to say of itself.
 
     Raises:
         OSError: naming the file, if it cannot be written, here and by all methods.
     """
 
-    def __init__(self, path: Path, clip: ClipReader, like: Image.Image):
+    def __init__(self, path: Path, clip: ClipReader, like: Image.Image, comment: str):
         self.av, self.clip, self.path = clip.av, clip, path
         self.aside = aside_path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,6 +179,7 @@ class ClipWriter:
         self.held: Any = None  # the last packet
         with self._errors():
             self.container = self.av.open(str(self.aside), "w")  # writes nothing yet
+            self.container.metadata["comment"] = comment
             webm = path.suffix == ".webm"
             encoder, options = (VP9_ENCODER, _VP9_OPTIONS) if webm else (ENCODER, _H264_OPTIONS)
             self.stream = self.container.add_stream(encoder, rate=clip.rate, options=options)

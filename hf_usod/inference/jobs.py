@@ -23,6 +23,7 @@ class Job:
     relative: Path  # to what all inputs share
     is_clip: bool
     outputs: dict[str, Path]
+    is_named: bool = True  # and not found in a folder or by a pattern
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,10 @@ def plan_jobs(
         DataError: if the output folder is itself an input, an output would overwrite an image that is read, or a name
             would be too long.
     """
-    output = Path(os.path.abspath(output))
+    inputs, output = list(inputs), Path(os.path.abspath(output))
     _check_folder(output)
-    sources, notes = _find_sources(list(inputs), output)
+    sources, notes = _find_sources(inputs, output)
+    given = {Path(os.path.abspath(path)) for path in inputs}
     names = {kind: "" if len(kinds) == 1 else f"_{kind}" for kind in kinds}
     jobs = []
     for (source, relative), name in zip(sources, output_names([relative for _, relative in sources]), strict=True):
@@ -135,6 +137,6 @@ def plan_jobs(
             raise DataError(
                 f"{source}: its name is too long for {too_long.name[:20]}…{too_long.name[-20:]}. Shorten it."
             )
-        jobs.append(Job(source, relative, is_clip, outputs))
+        jobs.append(Job(source, relative, is_clip, outputs, source in given))
     check_untouched(jobs, (job.source for job in jobs))
     return Plan(jobs, notes)

@@ -17,13 +17,13 @@ from transformers import PreTrainedModel
 from ..data import by_stem
 from ..data.batches import Failed, lanes_of, picture_bytes, through
 from ..data.video import group_frames, neighbors, read_flow_image, require_opencv
-from ..errors import DataError, OutputError, UsodError
+from ..errors import DataError, OutputError, UsodError, counted
 from ..files import is_disk_full, write_aside
 from ..folding import FEW
 from ..models.image_processing_usod import check_aux, read_aux
 from ..models.reading_usod import read_photo
 from .agreement import Detected, agreed
-from .encoding import Encoding, made_of, printable
+from .encoding import Encoding, Origin, is_result, made_of
 from .jobs import Job, check_untouched, plan_jobs
 from .maps import Maps
 from .rendering import TRANSPARENT, Rendering
@@ -33,6 +33,7 @@ from .tiled import Tiled
 from .video import predict_clip
 
 OPENED = 1000  # results of an earlier run at most, which takes some tenths of a second
+TOLD = 10  # of these, one by one
 # Where the auxiliary map of an image comes from; None for an image that has none.
 AuxReader = Callable[[Path], Image.Image | None]
 
@@ -102,18 +103,19 @@ def _aux_reader(model: PreTrainedModel, aux: AuxMaps, jobs: Sequence[Job], repor
 
 def _to_do(jobs: Iterable[Job], overwrite: bool, report: Report) -> list[Job]:
     """The jobs without the outputs that exist already; those are noted as kept. The first of them are opened, to see
-    whether they are of other photos."""
-    remaining = []
+    whether they are of other photos, or of other kinds."""
+    remaining, misfits = [], []
     for job in jobs:
-        kept = [] if overwrite else [path for path in job.outputs.values() if path.exists()]
-        report.notes += [
-            f"{path}: was made of {name}, not of {job.source.name}, and is kept; --overwrite replaces it."
-            for path in kept[: max(0, OPENED - len(report.kept))]
-            if (name := made_of(path)) not in (None, printable(job.source.name))
-        ]
-        report.kept += kept
-        if missing := {kind: path for kind, path in job.outputs.items() if path not in kept}:
+        kept = {} if overwrite else {kind: path for kind, path in job.outputs.items() if path.exists()}
+        for kind, path in list(kept.items())[: max(0, OPENED - len(report.kept))]:
+            if reason := made_of(path).misfit(Origin.of(job.source, kind)):
+                misfits.append(f"{path}: {reason}, and is kept; --overwrite replaces it.")
+        report.kept += kept.values()
+        if missing := {kind: path for kind, path in job.outputs.items() if kind not in kept}:
             remaining.append(replace(job, outputs=missing))
+    report.notes += misfits[:TOLD]
+    if (more := len(misfits) - TOLD) > 0:
+        report.notes.append(f"{more} more of the files that are kept are not of these photos, or of other kinds.")
     return remaining
 
 
@@ -143,7 +145,8 @@ def predict(
 ) -> Report:
     """Writes the salient objects of photos as pictures, and of clips as MP4s, at their own size and orientation.
 
-    What cannot be read or written is reported and does not stop the others.
+    What cannot be read or written is reported and does not stop the others. Results of earlier runs that are found in
+    folders or by patterns are passed over.
 
     Args:
         detect: a `salient-object-detection` pipeline.
@@ -182,7 +185,9 @@ def predict(
         with at_full_speed(detect, mixed_precision, fold=many):
             _predict_photos(_Photos(maps, rendering, encoding, read_map), photos, progress, report, tell)
             for job in jobs:
-                if job.is_clip:
+                if job.is_clip and not job.is_named and made_of(job.source).kind:
+                    report.passed_over += 1
+                elif job.is_clip:
                     tell(_predict_clip(detect, job, rendering, batch_size, progress, report))
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(
@@ -195,10 +200,17 @@ def predict(
             f"{output}: the disk is full. {str(report).capitalize()} done and kept there; free some space, and the "
             "same command goes on."
         ) from error
+    if report.passed_over:
+        told = counted(report.passed_over, "result")
+        report.notes.append(f"Passed over: {told} of hf-usod; give the files' names to have them done.")
     if rendering.background and "cutout" not in rendering.kinds:
         report.notes.append("The background is behind cutouts, and none is made; --save cutout makes them.")
     report.notes += plan.notes
     return report
+
+
+class _ResultError(DataError):
+    """A picture in a folder is no photo, but a result of an earlier run."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +225,10 @@ class _Photos:
 
     def read(self, job: Job) -> tuple[Image.Image, Image.Image | None]:
         start = time.perf_counter()
-        photo, aux = read_photo(job.source), self.read_map(job.source) if self.read_map else None
+        photo = read_photo(job.source)
+        if is_result(photo) and not job.is_named:
+            raise _ResultError(f"{job.source}: is a result of hf-usod.")
+        aux = self.read_map(job.source) if self.read_map else None
         if aux is not None:
             check_aux(photo.size, aux.size, job.source)
         self.seconds[job.source] += time.perf_counter() - start
@@ -233,7 +248,8 @@ class _Photos:
         shown = self.rendering.shown(*result) if job.outputs else result
         for kind, path in job.outputs.items():
             picture = self.rendering.picture(kind, *shown)
-            options = self.encoding.options(result[0], job.source.name, picture)
+            identifier = Origin.of(job.source, kind).identifier
+            options = self.encoding.options(result[0], job.source.name, picture, identifier)
             write_aside(path, partial(picture.save, **options))
         seconds = self.seconds.pop(job.source) + time.perf_counter() - start
         return Record(job.source, job.outputs, result[0].size, seconds)
@@ -260,6 +276,8 @@ def _predict_photos(photos: _Photos, jobs: Sequence[Job], progress: bool, report
                 tell(outcome.result)
         elif is_disk_full(outcome.error):
             full.append(outcome.error)
+        elif isinstance(outcome.error, _ResultError):
+            report.passed_over += 1
         else:
             cause = f"{source}: its output cannot be written ({outcome.error})" if outcome.writing else outcome.error
             report.failed[source] = str(cause)

@@ -17,6 +17,7 @@ class Report:
     kept: list[Path] = field(default_factory=list)  # outputs that existed and were left as they are
     failed: dict[Path, str] = field(default_factory=dict)  # what could not be read or written (to its end), and why
     notes: list[str] = field(default_factory=list)  # what else should be known
+    passed_over: int = 0  # pictures and clips in folders and of patterns that are results of earlier runs
 
     def __str__(self) -> str:
         counts = [counted(count, name) for count, name in ((self.done, "photo"), (self.clips, "clip")) if count]

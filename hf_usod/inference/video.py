@@ -16,6 +16,7 @@ from ..data.video import flow_frame, flow_image, require_opencv
 from ..errors import ClipError, DataError, UsodError
 from .agreement import agreed
 from .clip_files import CONTAINERS, ClipReader, ClipWriter
+from .encoding import Origin
 from .jobs import partial_path
 from .maps import Maps
 from .rendering import Rendering
@@ -80,7 +81,8 @@ class _Writers:
         pictures = {kind: self.rendering.picture(kind, image, saliency, opaque=True) for kind in self.outputs}
         if not self.by_kind:
             for kind, path in self.outputs.items():
-                self.by_kind[kind] = ClipWriter(path, self.reader, pictures[kind])
+                comment = Origin.of(self.reader.path, kind).comment
+                self.by_kind[kind] = ClipWriter(path, self.reader, pictures[kind], comment)
             for packet in self.early_sound:
                 self.write_sound(packet)
         for kind, writer in self.by_kind.items():

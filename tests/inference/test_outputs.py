@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from hf_usod.cli import main
 from hf_usod.errors import DataError
@@ -226,3 +227,66 @@ def test_a_rendering_that_there_is_not_is_refused(options):
 def test_a_precision_that_a_pipe_does_not_have_is_no_option(predict, photos, capsys):
     assert predict("--mixed_precision", "bf16", inputs=photos / "a.jpg", output="-") == 1
     assert "leave out --mixed_precision" in capsys.readouterr().err
+
+
+def noise(path, seed, size=(60, 40), **options):
+    path.parent.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "jpg"])
+def test_results_of_another_photo_of_that_name_are_told(predict, tmp_path, capsys, kind):
+    """BMPs of one size and height have as many bytes."""
+    for folder, seed in (("one", 1), ("two", 2)):
+        noise(tmp_path / folder / "a.bmp", seed)
+    assert predict("--format", kind, inputs=tmp_path / "one") == 0
+    capsys.readouterr()
+    (tmp_path / "one").rename(tmp_path / "moved")
+    os.utime(tmp_path / "moved" / "a.bmp", (0, 0))
+    assert predict("--format", kind, inputs=tmp_path / "moved") == 0
+    assert "was made of" not in capsys.readouterr().err
+    before = (tmp_path / "out" / f"a.{kind}").read_bytes()
+    assert predict("--format", kind, inputs=tmp_path / "two") == 0
+    assert f"a.{kind}: was made of another a.bmp, and is kept; --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out" / f"a.{kind}").read_bytes() == before
+
+
+def test_results_of_another_kind_are_told_and_a_few_of_them_one_by_one(predict, tmp_path, capsys):
+    for number in range(13):
+        noise(tmp_path / "many" / f"{number:02}.png", number)
+    assert predict(inputs=tmp_path / "many") == 0
+    capsys.readouterr()
+    assert predict("--save", "mask", inputs=tmp_path / "many") == 0
+    told = capsys.readouterr()
+    assert "13 outputs existed and were kept" in told.out
+    lines = [line for line in told.err.splitlines() if "holds the saliency of" in line]
+    assert len(lines) == 10 and lines[0].endswith(
+        "00.png: holds the saliency of 00.png, not the mask, and is kept; --overwrite replaces it."
+    )
+    assert "3 more of the files that are kept are not of these photos, or of other kinds." in told.err
+
+
+def test_results_of_earlier_versions_count_as_done(predict, photos, tmp_path, capsys):
+    earlier = PngInfo()
+    earlier.add_text("Source", "a.jpg")
+    (tmp_path / "out").mkdir()
+    Image.new("L", (40, 60)).save(tmp_path / "out" / "a.png", pnginfo=earlier)
+    assert predict(inputs=photos / "a.jpg") == 0
+    told = capsys.readouterr()
+    assert "1 output existed and was kept" in told.out and "a.png" not in told.err
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "jpg"])
+def test_results_in_the_input_are_no_photos_unless_they_are_named(predict, photos, tmp_path, capsys, kind):
+    assert predict("--save", "mask", "--format", kind, output=photos / "masks") == 0
+    for number, given in enumerate((photos, photos / "**" / "*.*")):
+        lines = tmp_path / f"{number}.jsonl"
+        capsys.readouterr()
+        assert predict("--save", "cutout", "--json", lines, inputs=given, output=photos / f"cutouts{number}") == 0
+        told = capsys.readouterr()
+        assert "2 photos done" in told.out
+        assert f"Passed over: {(2, 4)[number]} results of hf-usod; give the files' names" in told.err
+        assert len(lines.read_text().splitlines()) == 2
+    assert predict(inputs=photos / "masks" / f"a.{kind}") == 0
+    assert "1 photo done" in capsys.readouterr().out and (tmp_path / "out" / "a.png").exists()

@@ -103,6 +103,34 @@ def test_the_saliency_of_each_frame(predict, model, tmp_path):
         assert np.abs(made[place].mean(axis=-1) - saliency).mean() < 3
 
 
+@pytest.mark.parametrize("background", [[], ["--background", "transparent"]], ids=["mp4", "webm"])
+def test_a_clip_of_the_same_name_and_another_kind_of_result_are_told(predict, tmp_path, capsys, background):
+    for folder, count in (("one", 3), ("two", 4)):
+        (tmp_path / folder).mkdir()
+        write_clip(tmp_path / folder / "clip.mp4", count)
+    one, two = (tmp_path / folder / "clip.mp4" for folder in ("one", "two"))
+    assert predict(one, "--save", "cutout", *background) == 0
+    capsys.readouterr()
+    assert predict(one, "--save", "cutout", *background) == 0
+    assert "clip.mp4" not in capsys.readouterr().err
+    assert predict(two, "--save", "cutout", *background) == 0
+    assert "was made of another clip.mp4, and is kept" in capsys.readouterr().err
+    if not background:
+        assert predict(one, "--save", "mask") == 0
+        assert "holds the cutout of clip.mp4, not the mask" in capsys.readouterr().err
+
+
+def test_a_clip_that_is_a_result_and_matches_a_pattern_is_passed_over(predict, tmp_path, capsys):
+    write_clip(tmp_path / "clip.mp4", 3)
+    assert predict(tmp_path / "clip.mp4", "--save", "mask") == 0
+    assert predict(tmp_path / "**" / "*.mp4", "--save", "overlay", "side_by_side") == 0
+    told = capsys.readouterr()
+    assert "Passed over: 1 result of hf-usod" in told.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("clip.mp4", "clip_overlay.mp4", "clip_side_by_side.mp4")
+    }
+
+
 @pytest.mark.parametrize(
     "kind, size", [("mask", SIZE), ("overlay", SIZE), ("cutout", SIZE), ("side_by_side", (2 * SIZE[0], SIZE[1]))]
 )
