@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from ..constants import AUX_KINDS, DEFAULT_MODEL
 from ..errors import CommandError
 from .common import TILES_HELP, importing, not_negative, positive, tiles, without_loading_bars
-from .outputs import check_folder, check_page, check_scores
+from .outputs import check_page, check_report, check_scores
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation, EvaluationSet
     from ..evaluation.page import Scored
+
+REPORT_FILES = ("results.json", "results.md", "results.tex", "images.csv", "curves*")
+QUALITY_FILES = ("quality.json", "quality.csv")
 
 EPILOG = """
 examples:
@@ -239,8 +242,10 @@ def _tell(evaluations: "list[Evaluation]", scored_maps: bool) -> None:
 def run(args: argparse.Namespace) -> int:
     _check(args)
     as_folder = args.output is not None and args.output.suffix.lower() != ".json"
-    if args.output is not None:
-        (check_folder if as_folder else check_scores)(args.output)
+    if as_folder:
+        check_report(args.output, *(QUALITY_FILES if args.unlabelled else REPORT_FILES))
+    elif args.output is not None:
+        check_scores(args.output)
     if args.html is not None:
         check_page(args.html, "--html")
     if args.unlabelled:

@@ -51,14 +51,36 @@ def check_scores(path: Path) -> None:
     Raises:
         CommandError: why not.
     """
+    check_file(path)
+    if path.is_file() and path.stat().st_size and not _holds_scores(path):
+        raise CommandError(f"--output {path}: exists and holds no scores. Choose another name.")
+
+
+def check_report(folder: Path, scores: str, *others: str) -> None:
+    """`check_folder` of one whose files take the places of an earlier report's, and of no others.
+
+    Args:
+        scores: the name of the JSON file by which a report is known.
+        others: patterns of the names of its other files.
+
+    Raises:
+        CommandError: why not.
+    """
+    check_folder(folder)
+    found = [path for name in (scores, *others) for path in sorted(folder.glob(name))]
+    if found and not _holds_scores(folder / scores):
+        raise CommandError(f"--output {folder}: holds {found[0].name}, of no report of hf-usod. Choose another folder.")
+
+
+def _holds_scores(path: Path) -> bool:
+    """Whether a file is a JSON list of entries of models, with masks or without."""
     from ..files import read_json
 
-    check_file(path)
-    if path.is_file() and path.stat().st_size:
-        try:
-            entries = read_json(path)
-        except DataError:
-            entries = None
-        wanted = {"model", "dataset", "num_images"}
-        if not isinstance(entries, list) or not all(isinstance(e, dict) and wanted <= e.keys() for e in entries):
-            raise CommandError(f"--output {path}: exists and holds no scores. Choose another name.")
+    try:
+        entries = read_json(path)
+    except DataError:
+        return False
+    wanted = {"model", "num_images"}
+    return isinstance(entries, list) and all(
+        isinstance(e, dict) and wanted <= e.keys() and e.keys() & {"dataset", "images"} for e in entries
+    )

@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, ResNetConfig
 from ..adapters import UsodAdapterConfig
 from ..assets import checkpoint_source
 from ..conversion import load_pretrained_backbone
-from ..data import Sample, SampleViews, jitter_colors, second_scale, zoom, zoom_boxes
+from ..data import Sample, SampleViews, evenly_spread, jitter_colors, second_scale, zoom, zoom_boxes
 from ..folding import fold_batch_norms, maps_of_an_example
 from ..labels import LabelStore, PixelRefiner, read_label, rectify
 from ..loading import base_of, is_adapter, load
@@ -34,7 +34,7 @@ from .photos import join, label_files, list_run_samples, readable_samples
 from .recomputation import recompute_activations
 from .run_folder import RunFolder
 from .shared_labels import equalize_labels, share_labels
-from .stage import Stage, StepOutput, evenly_spread, save_network, set_input_size
+from .stage import Stage, StepOutput, save_network, set_input_size
 from .whole_batch import synchronize_batch_norms
 
 SIDE_WEIGHT = 0.2  # of the RGB decoder's own map, beside the fused one

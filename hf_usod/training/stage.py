@@ -13,7 +13,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..data import ImageViews, SampleViews
-from ..data import evenly_spread as evenly_spread  # of the stages
 from ..models.image_processing_usod import UsodImageProcessor
 
 

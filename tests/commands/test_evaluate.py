@@ -115,6 +115,25 @@ def test_images_that_have_changed_are_looked_at_again(data, model, tmp_path):
     assert maps.joinpath("b/1.png").stat().st_mtime_ns > before[maps / "b/1.png"]
 
 
+@pytest.mark.parametrize("name", ["results.md", "images.csv", "curves-mine.png", "results.json"])
+def test_a_report_takes_the_place_of_a_report_and_of_no_other_file(data, name, tmp_path, capsys):
+    command = f"evaluate --predictions {data}/maps --masks {data}/GT --output {tmp_path}/report".split()
+    assert main(command) == 0 and main(command) == 0
+    for path in (tmp_path / "report").iterdir():
+        path.unlink()
+    (tmp_path / "report" / name).write_text("mine")
+    capsys.readouterr()
+    assert main(command) != 0
+    assert f"holds {name}, of no report" in capsys.readouterr().err
+    assert [path.read_text() for path in (tmp_path / "report").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("output", ["quality.json", "quality"])
+def test_what_is_said_without_masks_takes_the_place_of_what_was_said(data, model, output, tmp_path):
+    command = f"evaluate --unlabelled {data}/RGB --model {model} --output {tmp_path / output}".split()
+    assert main(command) == 0 and main(command) == 0
+
+
 def test_a_page_shows_the_worst_maps_first(data, model, tmp_path, capsys):
     page = tmp_path / "page.html"
     command = f"evaluate --model {model} --images {data}/RGB --masks {data}/GT --num_workers 0 --html {page}"
