@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .commands import adapt, convert, evaluate, export, figure, label, predict, publish, report, table, train, workbench
+from .commands.common import WrongArgumentsError
 from .constants import VERSION
 from .errors import Stopped, UsodError
 
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (UsodError, OSError, ModuleNotFoundError) as error:
         print(f"hf-usod: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, WrongArgumentsError) else 1
     except KeyboardInterrupt as stopped:
         message = str(stopped) or "stopped. What was finished is kept, and nothing is half written."
         print(f"hf-usod: {message}", file=sys.stderr)

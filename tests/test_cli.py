@@ -9,7 +9,7 @@ import pytest
 
 import hf_usod
 from hf_usod import cli
-from hf_usod.commands.common import importing
+from hf_usod.commands.common import WrongArgumentsError, importing
 from hf_usod.errors import CommandError
 
 HEAVY = {"torch", "torchvision", "transformers", "peft", "timm", "numpy", "scipy", "PIL", "datasets", "accelerate"}
@@ -85,7 +85,8 @@ def test_values_keep_their_dashes():
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (CommandError("--a: not with --b."), 1, "hf-usod: --a: not with --b.\n"),
+        (CommandError("--a: no such folder."), 1, "hf-usod: --a: no such folder.\n"),
+        (WrongArgumentsError("--a: not with --b."), 2, "hf-usod: --a: not with --b.\n"),
         (PermissionError(13, "Permission denied", "x"), 1, "hf-usod: [Errno 13] Permission denied: 'x'\n"),
         (ModuleNotFoundError("pip install this"), 1, "hf-usod: pip install this\n"),
         (KeyboardInterrupt("a checkpoint is in run"), 130, "hf-usod: a checkpoint is in run\n"),

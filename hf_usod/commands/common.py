@@ -3,11 +3,25 @@
 import argparse
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..constants import DEFAULT_MODEL
-from ..errors import CommandError
+from ..errors import CommandError, DataError
+
+
+class WrongArgumentsError(CommandError):
+    """Arguments that are wrong by themselves, or do not go together: the exit status is 2, as of those that `argparse`
+    refuses."""
+
+
+@contextmanager
+def checking_arguments() -> Iterator[None]:
+    """What is found wrong in here is an argument, see `WrongArgumentsError`."""
+    try:
+        yield
+    except (CommandError, DataError) as error:
+        raise WrongArgumentsError(str(error)) from error
 
 
 def model_options() -> argparse.ArgumentParser:
@@ -24,28 +38,33 @@ def model_options() -> argparse.ArgumentParser:
     return parser
 
 
+def _number(text: str, read: Callable[[str], float], fits: Callable[[float], bool], expected: str) -> float:
+    try:
+        if fits(number := read(text)):
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be {expected}, got {text}")
+
+
 def positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return number
+    return int(_number(text, int, lambda number: number >= 1, "a whole number of at least 1"))
 
 
 def not_negative(text: str) -> int:
-    if (number := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
-    return number
+    return int(_number(text, int, lambda number: number >= 0, "a whole number, not negative"))
 
 
 def unit_interval(text: str) -> float:
-    if not 0 <= (number := float(text)) <= 1:
-        raise argparse.ArgumentTypeError(f"must be in [0, 1], got {text}")
-    return number
+    return _number(text, float, lambda number: 0 <= number <= 1, "a number in [0, 1], such as 0.5")
 
 
 def percentage(text: str) -> int:
-    if not 1 <= (number := int(text)) <= 100:
-        raise argparse.ArgumentTypeError(f"must be from 1 to 100, got {text}")
-    return number
+    return int(_number(text, int, lambda number: 1 <= number <= 100, "a whole number from 1 to 100"))
+
+
+def margin(text: str) -> int:
+    return int(_number(text, int, lambda number: 0 <= number <= 100, "a whole number from 0 to 100, in percent"))
 
 
 TILES_HELP = (
@@ -59,17 +78,17 @@ def tiles(text: str) -> int | str | None:
         return None if text == "none" else text
     try:
         return positive(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number of pixels, auto or none, got {text!r}") from None
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"must be a number of pixels, auto or none, got {text}") from None
 
 
 def check_aux_source(args: argparse.Namespace) -> None:
     """
     Raises:
-        CommandError: for maps both given (`--aux`) and computed (`--task video`).
+        WrongArgumentsError: for maps both given (`--aux`) and computed (`--task video`).
     """
     if args.aux and args.task:
-        raise CommandError(
+        raise WrongArgumentsError(
             "--task video computes the maps of frames; leave out --aux, or --task to use those in --aux."
         )
 

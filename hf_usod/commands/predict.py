@@ -1,10 +1,13 @@
 """`hf-usod predict`: the salient objects of photos, as pictures, and of clips, as MP4s or WebMs."""
 
 import argparse
+import glob
 import json
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -12,10 +15,12 @@ from ..constants import ALPHAS, AUX_KINDS, EDGES, FORMATS, OUTPUT_KINDS, RUNTIME
 from ..errors import CommandError, counted
 from .common import (
     TILES_HELP,
+    WrongArgumentsError,
     check_aux_source,
+    checking_arguments,
     importing,
+    margin,
     model_options,
-    not_negative,
     percentage,
     positive,
     process_place,
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from ..inference.report import Tell
 
 PIPE = "-"  # standard input or output
+_LONGEST_LINE = 2**20  # bytes of a record
 EPILOG = """
 examples:
   hf-usod predict photos --output out --save cutout --format webp --crop 5
@@ -91,7 +97,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--alpha", choices=ALPHAS, default="soft", help="the opacity of cutouts (default: %(default)s)")
     parser.add_argument(
         "--crop",
-        type=not_negative,
+        type=margin,
         metavar="PERCENT",
         help="cut the results of photos to the object and this much of its longer side around it",
     )
@@ -100,7 +106,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--json",
         metavar="FILE",
-        help="a line for each photo and clip: its outputs, size and seconds, or its error; - for standard output",
+        help="a line for each photo and clip: its outputs, size and seconds, or its error; after the lines of earlier "
+        "runs, unless --overwrite; - for standard output",
     )
     parser.add_argument(
         "--edges",
@@ -128,30 +135,57 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _check(args: argparse.Namespace) -> None:
     check_aux_source(args)
     if args.aux_kind and not args.aux:
-        raise CommandError(
+        raise WrongArgumentsError(
             "--aux_kind says what the maps in --aux are; --task video and clips have flow. Leave it out."
         )
     if PIPE in args.inputs and args.output != PIPE:
-        raise CommandError("A photo from standard input has no name; write it to standard output, with --output -.")
-    if args.output == PIPE and (len(args.inputs) > 1 or len(args.save) > 1):
-        raise CommandError("--output -: takes one picture. Give one photo and one kind, or a folder for --output.")
-    if args.output == PIPE and (args.aux or args.task or args.temporal or args.json):
-        raise CommandError("--output -: is for one photo alone; leave out --aux, --task, --temporal and --json.")
-    if args.output == PIPE and process_place()[1] > 1:
-        raise CommandError("--output -: is for one process.")
-    if args.output == PIPE and args.mixed_precision not in ("auto", "no"):
-        raise CommandError("--output -: one photo is computed in full precision; leave out --mixed_precision.")
+        raise WrongArgumentsError(
+            "A photo from standard input has no name; write it to standard output, with --output -."
+        )
+    if args.output == PIPE:
+        _check_pipe(args)
     if (lines := _of_this_process(args.json)) and lines != PIPE:
-        _check_lines(Path(lines))
+        with checking_arguments():
+            _check_lines(Path(lines))
+
+
+def _check_pipe(args: argparse.Namespace) -> None:
+    with importing():
+        from ..data.video import is_video_file
+
+    if len(args.inputs) > 1 or len(args.save) > 1:
+        raise WrongArgumentsError(
+            "--output -: takes one picture. Give one photo and one kind, or a folder for --output."
+        )
+    if args.aux or args.task or args.temporal or args.json:
+        raise WrongArgumentsError("--output -: is for one photo alone; leave out --aux, --task, --temporal and --json.")
+    if process_place()[1] > 1:
+        raise WrongArgumentsError("--output -: is for one process.")
+    if args.mixed_precision not in ("auto", "no"):
+        raise WrongArgumentsError("--output -: one photo is computed in full precision; leave out --mixed_precision.")
+    (photo,) = args.inputs
+    what = "a folder" if Path(photo).is_dir() else "a clip" if is_video_file(Path(photo)) else None
+    if not Path(photo).exists() and glob.has_magic(photo):
+        what = "a pattern"
+    if what:
+        raise WrongArgumentsError(f"--output -: takes one photo, and {photo} is {what}. Give a folder for --output.")
 
 
 def _check_lines(path: Path) -> None:
-    """What is there already is replaced if it is lines of JSON, and nothing else."""
+    """Lines are written after those that are there already, or in their place, and to no other file."""
     check_file(path, "--json")
-    if path.is_file() and path.stat().st_size:
-        with open(path, "rb") as file:
-            if file.read(1) != b"{":
-                raise CommandError(f"--json {path}: exists and holds no lines of JSON. Choose another file.")
+    if path.is_file() and path.stat().st_size and not _is_record(path):
+        raise CommandError(f"--json {path}: exists and holds no lines of JSON. Choose another file.")
+
+
+def _is_record(path: Path) -> bool:
+    """Whether the first line of a file is one that this command writes."""
+    with open(path, "rb") as file:
+        try:
+            record = json.loads(file.readline(_LONGEST_LINE))
+        except ValueError:
+            return False
+    return isinstance(record, dict) and {"input", "outputs"} <= record.keys()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -164,16 +198,18 @@ def run(args: argparse.Namespace) -> int:
     lift_limits()
     without_loading_bars()
     crop = None if args.crop is None else args.crop / 100
-    rendering = Rendering(
-        tuple(args.save), args.threshold, args.background, args.temporal, args.alpha, crop, args.edges
-    )
-    encoding = Encoding(args.format, args.quality)
+    with checking_arguments():
+        rendering = Rendering(
+            tuple(args.save), args.threshold, args.background, args.temporal, args.alpha, crop, args.edges
+        )
+        encoding = Encoding(args.format, args.quality)
+        encoding.check(rendering.kinds, rendering.has_background)
     detect: Detects = load_pipeline(args.model, args.adapter, device=args.device, runtime=args.runtime)
     if args.tiles:
         detect = Tiled(detect, args.tiles)
     if args.output == PIPE:
         return _to_standard_output(detect, args.inputs[0], rendering, encoding)
-    with _records(_of_this_process(args.json)) as tell:
+    with _records(_of_this_process(args.json), anew=args.overwrite) as tell:
         report = _predict(args, detect, rendering, encoding, tell)
     return _tell(report, args.output, sys.stderr if args.json == PIPE else sys.stdout)
 
@@ -183,11 +219,14 @@ def _to_standard_output(detect: "Detects", source: str, rendering: "Rendering", 
 
     if sys.stdout.isatty():
         raise CommandError("--output -: standard output is a terminal. Send it to a file, with > FILE.")
+    name = "standard input" if source == PIPE else source
     try:
         data = sys.stdin.buffer.read() if source == PIPE else Path(source).read_bytes()
         picture = predict_bytes(detect, data, rendering, encoding)
+    except FileNotFoundError as error:
+        raise CommandError(f"{name}: no such file or folder.") from error
     except ValueError as error:
-        raise CommandError(f"{'standard input' if source == PIPE else source}: {error}") from error
+        raise CommandError(f"{name}: {str(error).removeprefix('The bytes: ')}") from error
     sys.stdout.buffer.write(picture)
     return 0
 
@@ -202,17 +241,32 @@ def _of_this_process(target: str | None) -> str | None:
 
 
 @contextmanager
-def _records(target: str | None) -> "Iterator[Tell]":
-    """What writes a line of JSON for a record, at once, to a file or standard output."""
-    if target is None:
-        yield lambda record: None
+def _records(target: str | None, anew: bool) -> "Iterator[Tell]":
+    """What writes a line of JSON for a record, at once, to a file, after those that are there unless `anew`, or to
+    standard output. The file is there at the end, and as it was if nothing could be done."""
+    if target in (None, PIPE):
+        yield lambda record: None if target is None else print(json.dumps(record.entry()), flush=True)
         return
-    file = sys.stdout if target == PIPE else open(target, "w", encoding="utf-8")  # noqa: SIM115 (closed below)
-    try:
-        yield lambda record: print(json.dumps(record.entry()), file=file, flush=True)
-    finally:
-        if file is not sys.stdout:
-            file.close()
+    path = Path(target or "")
+    with ExitStack() as closing:
+
+        @cache
+        def file() -> TextIO:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _end_line(path)
+            return closing.enter_context(open(path, "w" if anew else "a", encoding="utf-8"))
+
+        yield lambda record: print(json.dumps(record.entry()), file=file(), flush=True)
+        file()
+
+
+def _end_line(path: Path) -> None:
+    """An earlier run may have been stopped within its last."""
+    if path.is_file() and path.stat().st_size:
+        with open(path, "rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")
 
 
 def _predict(

@@ -26,7 +26,7 @@ from .agreement import Detected, agreed
 from .encoding import Encoding, Origin, is_result, made_of
 from .jobs import Job, check_untouched, plan_jobs
 from .maps import Maps
-from .rendering import TRANSPARENT, Rendering
+from .rendering import Rendering
 from .report import Record, Report, Tell
 from .speed import AUTO, at_full_speed
 from .tiled import Tiled
@@ -168,7 +168,7 @@ def predict(
         ModuleNotFoundError: for clips, without PyAV; for optical flow, without OpenCV.
         KeyboardInterrupt: saying what is done and kept.
     """
-    encoding.check(rendering.kinds, rendering.background not in (None, TRANSPARENT))
+    encoding.check(rendering.kinds, rendering.has_background)
     plan, report = plan_jobs(inputs, output, rendering.kinds, rendering.transparent, encoding.suffix), Report()
     if rendering.temporal and shard[1] > 1:
         raise DataError("Maps that agree over time depend on one another: use one process.")

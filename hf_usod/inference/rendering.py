@@ -123,6 +123,11 @@ class Rendering:
             _backdrop(self.background)
 
     @property
+    def has_background(self) -> bool:
+        """Whether there is something behind cutouts of photos."""
+        return self.background not in (None, TRANSPARENT)
+
+    @property
     def transparent(self) -> tuple[str, ...]:
         """The kinds of pictures that have transparency in clips as well."""
         return ("cutout",) if self.background == TRANSPARENT else ()

@@ -16,7 +16,7 @@ from ..models.reading_usod import read_photo
 from .encoding import Encoding
 from .maps import Maps
 from .predict import Detects
-from .rendering import TRANSPARENT, Rendering
+from .rendering import Rendering
 from .tiled import Tiled, Tiles
 
 
@@ -106,7 +106,7 @@ def predict_bytes(detect: Detects, photo: bytes, rendering: Rendering, encoding:
         ValueError: if it is no photo that can be read, the model has no map for it, or the format no transparency.
     """
     (kind,) = rendering.kinds
-    encoding.check(rendering.kinds, rendering.background not in (None, TRANSPARENT))
+    encoding.check(rendering.kinds, rendering.has_background)
     image = read_photo(photo)
     picture = rendering.picture(kind, *_shown(detect, image, rendering))
     data = io.BytesIO()

@@ -81,10 +81,12 @@ def test_transparency_survives_in_webp(predict, tmp_path):
         (["--save", "cutout", "--format", "jpg"], "jpg has no transparency; give cutouts a background"),
         (["--quality", "80"], "PNGs keep every pixel"),
         (["--json", "{tmp}"], "is a folder; a file is expected"),
+        (["--save", "cutout", "--background", "nosuchcolor"], "nosuchcolor: is neither a color"),
+        (["--aux_kind", "depth"], "--aux_kind says what the maps in --aux are"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(predict, tmp_path, options, message, capsys):
-    assert predict(*(option.format(tmp=tmp_path) for option in options)) == 1
+    assert predict(*(option.format(tmp=tmp_path) for option in options)) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
@@ -154,11 +156,22 @@ def test_from_standard_input_to_standard_output(model, photos, predict, tmp_path
         ("a.jpg b.jpg --output -", "takes one picture"),
         ("a.jpg --output - --save mask cutout", "takes one picture"),
         ("a.jpg --output - --json -", "is for one photo alone"),
+        (". --output -", "takes one photo, and . is a folder"),
+        ("*.jpg --output -", "takes one photo, and *.jpg is a pattern"),
+        ("c.mp4 --output -", "takes one photo, and c.mp4 is a clip"),
     ],
 )
 def test_what_does_not_go_through_a_pipe(words, message, capsys):
-    assert main(["predict", *words.split()]) == 1
+    assert main(["predict", *words.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_file_that_does_not_go_through_a_pipe_is_named(predict, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("no photo")
+    for name, message in (("none.jpg", "no such file"), ("notes.txt", "cannot be read as an image (its kind is")):
+        assert predict(inputs=tmp_path / name, output="-") == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "hf-usod" in line]
+        assert line.startswith(f"hf-usod: {tmp_path / name}: {message}")
 
 
 @pytest.mark.parametrize("kind", ["png", "webp", "jpg"])
@@ -201,9 +214,35 @@ def test_photos_of_any_name(predict, photos, tmp_path, capsys, kind, name):
 
 def test_lines_do_not_replace_a_photo(predict, photos, capsys):
     before = (photos / "a.jpg").read_bytes()
-    assert predict("--json", photos / "a.jpg", inputs=photos / "b.jpg") == 1
+    assert predict("--json", photos / "a.jpg", inputs=photos / "b.jpg") == 2
     assert (photos / "a.jpg").read_bytes() == before
     assert "a.jpg: exists and holds no lines of JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ['{"mine": 1}\n', "{\n", '{"input": 1, "outputs": 2', '["input", "outputs"]\n'])
+def test_lines_do_not_replace_other_json(predict, tmp_path, capsys, text):
+    (tmp_path / "mine.json").write_text(text)
+    for overwrite in ([], ["--overwrite"]):
+        assert predict("--json", tmp_path / "mine.json", *overwrite) == 2
+        assert "mine.json: exists and holds no lines of JSON" in capsys.readouterr().err
+    assert (tmp_path / "mine.json").read_text() == text and not (tmp_path / "out").exists()
+
+
+def test_lines_of_the_same_command_that_goes_on(predict, photos, tmp_path):
+    lines = tmp_path / "out" / "new" / "lines.jsonl"
+
+    def inputs():
+        return [os.path.basename(json.loads(line)["input"]) for line in lines.read_text().splitlines()]
+
+    assert predict("--json", lines, inputs=photos / "a.jpg") == 0 and inputs() == ["a.jpg"]
+    assert predict("--json", lines) == 0 and inputs() == ["a.jpg", "b.jpg"]
+    for overwrite in ([], ["--overwrite"]):
+        assert predict("--json", lines, *overwrite, inputs=tmp_path / "nothere") == 1
+        assert inputs() == ["a.jpg", "b.jpg"]
+    lines.write_text(lines.read_text() + '{"input": "torn')
+    assert predict("--json", lines, "--save", "mask", output=tmp_path / "masks") == 0
+    assert [line[:1] + line[-1:] for line in lines.read_text().splitlines()] == ["{}", "{}", "{n", "{}", "{}"]
+    assert predict("--json", lines, "--overwrite") == 0 and inputs() == ["a.jpg", "b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +264,7 @@ def test_a_rendering_that_there_is_not_is_refused(options):
 
 
 def test_a_precision_that_a_pipe_does_not_have_is_no_option(predict, photos, capsys):
-    assert predict("--mixed_precision", "bf16", inputs=photos / "a.jpg", output="-") == 1
+    assert predict("--mixed_precision", "bf16", inputs=photos / "a.jpg", output="-") == 2
     assert "leave out --mixed_precision" in capsys.readouterr().err
 
 

@@ -168,6 +168,26 @@ def test_bad_options(predict, options):
         predict("in", *options)
 
 
+@pytest.mark.parametrize(
+    "option, value, expected",
+    [
+        ("--crop", "2.5", "a whole number from 0 to 100, in percent, got 2.5"),
+        ("--crop", "101", "a whole number from 0 to 100, in percent, got 101"),
+        ("--threshold", "50%", "a number in [0, 1], such as 0.5, got 50%"),
+        ("--threshold", "nan", "a number in [0, 1], such as 0.5, got nan"),
+        ("--batch_size", "four", "a whole number of at least 1, got four"),
+        ("--quality", "high", "a whole number from 1 to 100, got high"),
+        ("--tiles", "0", "a number of pixels, auto or none, got 0"),
+        ("--tiles", "all", "a number of pixels, auto or none, got all"),
+    ],
+)
+def test_a_number_that_is_none_is_told_what_was_expected(predict, capsys, option, value, expected):
+    with pytest.raises(SystemExit) as ended:
+        predict("in", option, value)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: argument {option}: must be {expected}\n")
+
+
 @pytest.mark.slow
 def test_as_a_module(model, tmp_path):
     photo().save(tmp_path / "a.png")
@@ -236,7 +256,7 @@ def test_backgrounds_of_photos(predict, tmp_path, save):
 
 def test_a_bad_background_is_told_before_anything_is_done(predict, tmp_path, capsys):
     photo().save(tmp_path / "a.png")
-    assert predict(tmp_path / "a.png", "--save", "cutout", "--background", "nothing.png") == 1
+    assert predict(tmp_path / "a.png", "--save", "cutout", "--background", "nothing.png") == 2
     assert "nothing.png: is neither a color" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -310,7 +330,7 @@ def test_a_background_that_cannot_be_read_is_told_at_once(predict, tmp_path, cap
     photo().save(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("no picture")
     for background in (tmp_path / "notes.txt", tmp_path, "#ff000080", "bluish"):
-        assert predict(tmp_path / "a.png", "--save", "cutout", f"--background={background}") == 1
+        assert predict(tmp_path / "a.png", "--save", "cutout", f"--background={background}") == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if "hf-usod" in line]
         assert str(background) in line and ("background" in line or "opaque color" in line)
     assert not (tmp_path / "out").exists()

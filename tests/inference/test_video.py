@@ -284,7 +284,7 @@ def test_photos_and_clips_together_and_existing_outputs(predict, tmp_path, capsy
 
 
 def test_bad_background(predict, tmp_path, capsys):
-    assert predict(write_clip(tmp_path / "clip.mp4", 3), "--background", "greenish") == 1
+    assert predict(write_clip(tmp_path / "clip.mp4", 3), "--background", "greenish") == 2
     assert "greenish" in capsys.readouterr().err and not list(tmp_path.glob("out/*"))
 
 
