@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..constants import ALPHAS, AUX_KINDS, EDGES, FORMATS, OUTPUT_KINDS, RUNTIMES
-from ..errors import CommandError, counted
+from ..errors import CommandError, counted, is_out_of_memory
 from .common import (
     TILES_HELP,
     WrongArgumentsError,
@@ -227,6 +227,10 @@ def _to_standard_output(detect: "Detects", source: str, rendering: "Rendering", 
         raise CommandError(f"{name}: no such file or folder.") from error
     except ValueError as error:
         raise CommandError(f"{name}: {str(error).removeprefix('The bytes: ')}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise CommandError(f"{name}: memory does not suffice for it.") from error
     sys.stdout.buffer.write(picture)
     return 0
 

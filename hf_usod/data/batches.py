@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..errors import UsodError
+from ..errors import DataError, UsodError, is_out_of_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,6 +49,15 @@ class _Entry:
     item: Any
     cost: int
     future: Future
+
+
+def _fault(error: Exception) -> Exception:
+    """What to tell of an error, if it is a file's and not the program's, which is raised."""
+    if is_out_of_memory(error):
+        return DataError("memory does not suffice for it")
+    if isinstance(error, _FAULTS):
+        return error
+    raise error
 
 
 def default_num_workers() -> int:
@@ -134,8 +143,8 @@ def through(
 
     Yields:
         In the order of the items, `Done`, or `Failed` where `read` or `write` raised a `UsodError`, `ValueError` or
-        `OSError`, or where `run` made a `UsodError` of it. With `link`, items that fail come before those that it
-        holds back.
+        `OSError`, or memory did not suffice for them, or where `run` made a `UsodError` of it. With `link`, items that
+        fail come before those that it holds back.
     """
     with ExitStack() as pools:
         runners = pools.enter_context(open_lanes(lanes)) if lanes > 1 else None
@@ -218,9 +227,9 @@ class _Engine:
                     inputs.append(entry.future.result())
                     items.append(entry.item)
                     self.running.append(entry)
-                except _FAULTS as error:
+                except Exception as error:
+                    self.outcomes[entry.place] = Failed(entry.item, _fault(error))
                     self.used -= entry.cost
-                    self.outcomes[entry.place] = Failed(entry.item, error)
             self._read_ahead()
         return items, inputs
 
@@ -266,8 +275,8 @@ class _Engine:
             entry = self.writing[0]
             try:
                 self.outcomes[entry.place] = Done(entry.item, entry.future.result())
-            except _FAULTS as error:
-                self.outcomes[entry.place] = Failed(entry.item, error, writing=True)
+            except Exception as error:
+                self.outcomes[entry.place] = Failed(entry.item, _fault(error), writing=True)
             self.used -= entry.cost
             self.writing.popleft()
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ..data import by_stem
 from ..data.batches import Failed, lanes_of, picture_bytes, through
 from ..data.video import group_frames, neighbors, read_flow_image, require_opencv
-from ..errors import DataError, OutputError, UsodError, counted
+from ..errors import DataError, OutputError, UsodError, counted, is_out_of_memory
 from ..files import is_disk_full, write_aside
 from ..folding import FEW
 from ..models.image_processing_usod import check_aux, read_aux
@@ -299,11 +299,13 @@ def _predict_clip(
     start = time.perf_counter()
     try:
         clip = predict_clip(detect, job.source, job.outputs, rendering, batch_size=batch_size, progress=progress)
-    except (UsodError, OSError) as error:
-        if is_disk_full(error):
+    except (UsodError, OSError, MemoryError, RuntimeError) as error:
+        lacks_memory = is_out_of_memory(error)
+        if is_disk_full(error) or not (lacks_memory or isinstance(error, (UsodError, OSError))):
             raise
-        report.failed[job.source] = str(error)
-        return Record(job.source, error=str(error))
+        cause = f"{job.source}: memory does not suffice for it." if lacks_memory else str(error)
+        report.failed[job.source] = cause
+        return Record(job.source, error=cause)
     report.notes += clip.notes
     seconds = time.perf_counter() - start
     if not clip.problem:

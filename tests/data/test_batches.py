@@ -68,6 +68,33 @@ def test_faults_are_values_in_their_place(fault):
         assert outcomes(through(range(6), read, square, write, batch_size=size)) == list(expected.items())
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")]
+)
+def test_memory_that_does_not_suffice_for_an_item_is_a_fault_of_that_item(error):
+    def read(number):
+        if number == 1:
+            raise error
+        return number
+
+    def write(number, result):
+        if number == 2:
+            raise error
+        return result
+
+    told = "memory does not suffice for it"
+    expected = [(0, 0), (1, (told, False)), (2, (told, True)), (3, 9)]
+    assert outcomes(through(range(4), read, square, write, batch_size=2)) == expected
+
+
+def test_an_error_of_the_program_is_no_fault_of_an_item():
+    def write(number, result):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        list(through(range(4), int, square, write))
+
+
 def test_a_link_may_hold_results_back_and_replace_them():
     def link(stream):
         held = list(stream)  # more than memory is thought to hold

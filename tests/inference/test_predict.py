@@ -442,6 +442,43 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved(predict, as_loaded, tmp_p
         assert np.abs(made - expected).max() <= 1
 
 
+def test_a_photo_too_large_for_the_memory_when_written_does_not_stop_the_others(
+    predict, model, tmp_path, monkeypatch, capsys
+):
+    from hf_usod.inference import rendering
+
+    folder, refine = tmp_path / "in", rendering.refine_edges
+    folder.mkdir()
+    for name, width in (("a", 500), ("b", 501), ("c", 500)):
+        photo(width, 20).save(folder / f"{name}.png")
+
+    def limited(image, saliency):
+        if image.width > 500:
+            raise MemoryError
+        return refine(image, saliency)
+
+    monkeypatch.setattr(rendering, "refine_edges", limited)
+    assert predict(folder, folder / "b.png", "--save", "cutout") == 1
+    assert (
+        f"{folder / 'b.png'}: its output cannot be written (memory does not suffice for it)" in capsys.readouterr().err
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    assert main(["predict", str(folder / "b.png"), "--output", "-", "--model", str(model)]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "hf-usod" in line]
+    assert line == f"hf-usod: {folder / 'b.png'}: memory does not suffice for it."
+
+
+def test_a_link_to_nowhere_is_a_photo_that_fails(predict, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    photo().save(folder / "a.png")
+    (folder / "z.jpg").symlink_to(tmp_path / "annex" / "object")
+    assert predict(folder) == 1
+    told = capsys.readouterr()
+    assert "1 photo done" in told.out and "1 photo failed" in told.err
+    assert f"{folder / 'z.jpg'}: cannot be read as an image (it is a link to what is not there)" in told.err
+
+
 def test_other_errors_of_the_program_are_no_lack_of_memory(predict, tmp_path, monkeypatch):
     def wrong(self, pixel_values, **kwargs):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

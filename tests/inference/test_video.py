@@ -606,6 +606,22 @@ def test_a_clip_without_frames_and_a_folder_by_the_name_of_one(predict, tmp_path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.mp4"]
 
 
+def test_a_clip_too_large_for_the_memory_does_not_stop_the_others(predict, tmp_path, monkeypatch, capsys):
+    refined = Rendering.refined
+
+    def limited(self, photo, saliency):
+        if photo.width > SIZE[0]:
+            raise MemoryError
+        return refined(self, photo, saliency)
+
+    monkeypatch.setattr(Rendering, "refined", limited)
+    large = write_clip(tmp_path / "a.mp4", 3, (2 * SIZE[0], SIZE[1]))
+    assert predict(large, write_clip(tmp_path / "b.mp4", 3)) == 1
+    told = capsys.readouterr()
+    assert f"{large}: memory does not suffice for it." in told.err and "1 clip done" in told.out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.mp4"]
+
+
 def test_a_disk_that_is_full_ends_it_without_half_a_clip(predict, tmp_path, monkeypatch, capsys):
     clips = [write_clip(tmp_path / f"{name}.mp4", 12) for name in "abc"]
     finish = ClipWriter.finish
