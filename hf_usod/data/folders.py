@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from ..errors import DataError
 from ..models.image_processing_usod import read_image
+from ..models.reading_usod import fault
 
 Image.init()
 # What Pillow can open and people call an image; documents and video containers are not.
@@ -96,7 +97,7 @@ def walk(root: str | Path, skip: str | Path | None = None, suffixes: Collection[
 
 def _sort_in(tree: Tree, path: Path, suffixes: Collection[str]) -> None:
     suffix = path.suffix.lower()
-    if suffix in suffixes and path.is_file():
+    if suffix in suffixes and (path.is_file() or path.is_symlink()):  # links to nowhere too: reading them says so
         tree.images.append(path)
     elif suffix in UNREADABLE_SUFFIXES:
         tree.unreadable.append(path)
@@ -134,10 +135,10 @@ def upright_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
             return image.size[::-1] if turned and image.format != "TIFF" else image.size  # those Pillow turns itself
-    except FileNotFoundError:
-        raise
     except Exception as error:  # Pillow's readers raise almost anything on damaged files
-        raise DataError(f"{path}: cannot be read as an image ({error}).") from error
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise
+        raise DataError(f"{path}: cannot be read as an image ({fault(error)}).") from error
 
 
 def output_names(relative: Sequence[Path]) -> list[Path]:

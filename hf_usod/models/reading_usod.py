@@ -124,10 +124,21 @@ def open_image(source, convert) -> Image.Image:
                     result = convert(whole)
                 _logger.warning_once(f"{name}: has no end marker; its pixels are all there and were read.")
                 return result
-    except (FileNotFoundError, TypeError, _Unreadable):
+    except (TypeError, _Unreadable):
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-        raise ValueError(f"{name}: cannot be read as an image ({error})") from error
+        if isinstance(error, FileNotFoundError) and not (is_local(source) and Path(source).is_symlink()):
+            raise
+        raise ValueError(f"{name}: cannot be read as an image ({fault(error)})") from error
+
+
+def fault(error: Exception) -> str:
+    """Why an image cannot be read, in a line."""
+    if isinstance(error, FileNotFoundError):
+        return "it is a link to what is not there"
+    if isinstance(error, MemoryError):
+        return "memory does not suffice for it"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Unreadable(ValueError):

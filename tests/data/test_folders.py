@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_usod.data import evenly_spread, list_images, list_samples
+from hf_usod.data import evenly_spread, find_unreadable, list_images, list_samples
+from hf_usod.data.folders import upright_size
 from hf_usod.errors import DataError
 
 
@@ -45,3 +46,20 @@ def test_maps_of_no_image_are_the_users_to_mend(tmp_path):
         Image.new("L", (2, 2)).save(path)
     with pytest.raises(DataError, match=r"1 of 1 maps belong to no image in .*: b\. Their stems"):
         list_samples([tmp_path / "images"], [tmp_path / "aux"])
+
+
+def test_links_of_photos_to_nowhere_are_photos_that_cannot_be_read(tmp_path):
+    """As git-annex and DVC leave them until they are told to fetch what they mean."""
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    for name, target in (("b.png", "missing"), ("c.png", "c.png"), ("notes.txt", "missing"), ("folder", "missing")):
+        (tmp_path / name).symlink_to(target)
+    assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.png", "c.png"]
+    problems = find_unreadable(list_images(tmp_path), progress=False)
+    assert [path.name for path in problems] == ["b.png", "c.png"]
+    told = f"{tmp_path / 'b.png'}: cannot be read as an image (it is a link to what is not there)"
+    assert problems[tmp_path / "b.png"] == told
+    with pytest.raises(DataError) as raised:
+        upright_size(tmp_path / "b.png")
+    assert str(raised.value) == f"{told}."
+    with pytest.raises(FileNotFoundError):
+        upright_size(tmp_path / "missing.png")

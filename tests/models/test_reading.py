@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
 from hf_usod import UsodImageProcessor
-from hf_usod.models.reading_usod import lift_limits, read_image, read_photo
+from hf_usod.models.reading_usod import lift_limits, open_image, read_image, read_photo
 
 RANDOM = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 PHOTO = Image.fromarray(RANDOM).resize((53, 37))
@@ -237,3 +237,16 @@ def test_an_url_that_does_not_answer_is_named(server):
     _, url = server
     with pytest.raises(ValueError, match=rf"{url}/none\.png: cannot be read.*404"):
         read_photo(f"{url}/none.png")
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [(MemoryError(), "memory does not suffice for it"), (EOFError(), "EOFError"), (OSError("a\nb"), "a b")],
+)
+def test_why_a_file_cannot_be_read_is_never_empty(error, reason):
+    def convert(image):
+        raise error
+
+    with pytest.raises(ValueError) as raised:
+        open_image(encoded(PHOTO, "PNG"), convert)
+    assert str(raised.value) == f"The bytes: cannot be read as an image ({reason})"
