@@ -21,6 +21,8 @@ _SOURCE = "Source"  # the PNG text that names the photo; in other formats that i
 _IDENTIFIER = "Identifier"  # the PNG text that tells what is shown of which content; else dc:identifier
 _MARK = "hf_usod:"  # what an identifier begins with: `hf_usod:mask:48213-5c0ffee5`
 _BEGINNING = 2**16  # bytes
+_LONGEST_SIDE = {"webp": 16383, "jpg": 65500}  # pixels that a format has room for
+_LONGEST_EXIF = 65533  # bytes in a JPEG
 _DUBLIN_CORE = "http://purl.org/dc/elements/1.1/"
 _XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -120,6 +122,17 @@ class Encoding:
         if self.format == "jpg" and "cutout" in kinds and not has_background:
             raise DataError("jpg has no transparency; give cutouts a background, such as white, or choose png or webp.")
 
+    def check_size(self, size: tuple[int, int]) -> None:
+        """
+        Raises:
+            DataError: if the format has no room for a picture of this size (width, height).
+        """
+        if max(size) > (most := _LONGEST_SIDE.get(self.format, math.inf)):
+            width, height = size
+            raise DataError(
+                f"{self.format} has room for {most} pixels a side, and the picture is {width} x {height}; choose png"
+            )
+
     def options(
         self, photo: Image.Image, source: str, picture: Image.Image, identifier: str | None = None
     ) -> dict[str, Any]:
@@ -146,7 +159,8 @@ class Encoding:
             options["dpi"] = tuple(min(float(number), 1e6) for number in dpi)
         if self.format == "jpg" and "dpi" in options:
             options["dpi"] = tuple(min(round(number), 65535) for number in options["dpi"])
-        if picture.mode != "L" and (exif := _upright_exif(photo)):
+        exif = b"" if picture.mode == "L" else _upright_exif(photo)
+        if exif and not (self.format == "jpg" and len(exif) > _LONGEST_EXIF):  # the picture is what counts
             options["exif"] = exif
         return options
 

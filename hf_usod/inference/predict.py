@@ -228,6 +228,11 @@ class _Photos:
         photo = read_photo(job.source)
         if is_result(photo) and not job.is_named:
             raise _ResultError(f"{job.source}: is a result of hf-usod.")
+        try:
+            for kind in job.outputs:
+                self.encoding.check_size(self.rendering.least_size(kind, photo.size))
+        except DataError as error:
+            raise DataError(f"{job.source}: {error}.") from error
         aux = self.read_map(job.source) if self.read_map else None
         if aux is not None:
             check_aux(photo.size, aux.size, job.source)
@@ -248,6 +253,7 @@ class _Photos:
         shown = self.rendering.shown(*result) if job.outputs else result
         for kind, path in job.outputs.items():
             picture = self.rendering.picture(kind, *shown)
+            self.encoding.check_size(picture.size)
             identifier = Origin.of(job.source, kind).identifier
             options = self.encoding.options(result[0], job.source.name, picture, identifier)
             write_aside(path, partial(picture.save, **options))

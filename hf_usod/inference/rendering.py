@@ -132,6 +132,11 @@ class Rendering:
         """The kinds of pictures that have transparency in clips as well."""
         return ("cutout",) if self.background == TRANSPARENT else ()
 
+    def least_size(self, kind: str, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) that a picture of a photo of `size` has at least: a crop is not known before the map."""
+        width, height = size if self.crop is None else (1, 1)
+        return (2 * width if kind == "side_by_side" else width), height
+
     def refined(self, photo: Image.Image, saliency: torch.Tensor) -> torch.Tensor:
         """A map `(H, W)` with the `edges` that pictures show; of small photos it has them already."""
         return refine_edges(photo, saliency) if self.edges == "fine" and max(photo.size) > SMALL else saliency

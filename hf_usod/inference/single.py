@@ -103,12 +103,15 @@ def predict_bytes(detect: Detects, photo: bytes, rendering: Rendering, encoding:
     """One picture of a photo, from the bytes of a file to those of another; `rendering` is of one kind.
 
     Raises:
-        ValueError: if it is no photo that can be read, the model has no map for it, or the format no transparency.
+        ValueError: if it is no photo that can be read, the model has no map for it, or the format no transparency or no
+            room for it.
     """
     (kind,) = rendering.kinds
     encoding.check(rendering.kinds, rendering.has_background)
     image = read_photo(photo)
+    encoding.check_size(rendering.least_size(kind, image.size))
     picture = rendering.picture(kind, *_shown(detect, image, rendering))
+    encoding.check_size(picture.size)
     data = io.BytesIO()
     picture.save(data, **encoding.options(image, "", picture))
     return data.getvalue()

@@ -29,6 +29,7 @@ _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 _GROUNDS = (255, 0, 128)  # gray levels that a transparent photo may be laid over
 _VISIBLE = 48  # levels by which an object stands out from its ground
 _PHOTOMETRIC = 262  # TIFF tag; 0: white is zero
+_TELLING = (270, 271, 272, 305, 306, 315, 316, 33432)  # TIFF tags of the photo, from description to copyright
 _SAMPLE_FORMAT = 339  # TIFF tag; 1 or none: unsigned
 _PROFILES = {"RGB": b"RGB ", "RGBA": b"RGB ", "L": b"GRAY"}
 _END_OF_JPEG = b"\xff\xd9"
@@ -73,7 +74,7 @@ def read_photo(source, input_data_format: str | ChannelDimension | None = None) 
         return _to_photo(upright(source))
     if isinstance(source, (np.ndarray, torch.Tensor)):
         return _to_photo(Image.fromarray(as_hwc(to_uint8(source), input_data_format)))
-    return open_image(source, lambda image: _to_photo(upright(image), _name(source)))
+    return open_image(source, lambda image: _with_exif_of(image, _to_photo(upright(image), _name(source))))
 
 
 def read_image(source, input_data_format: str | ChannelDimension | None = None) -> Image.Image:
@@ -258,6 +259,21 @@ def _to_photo(image: Image.Image, name: str = "The image") -> Image.Image:
     else:
         photo = image.convert("RGB")
     return _with_fitting_profile(photo)
+
+
+def _with_exif_of(image: Image.Image, photo: Image.Image) -> Image.Image:
+    """A photo with what its file tells of it, where Pillow does not have that in `info`: in TIFFs it is among the tags
+    of the file, and in old PNGs a text."""
+    if not photo.info.get("exif"):
+        with suppress(Exception):  # damaged EXIF data raise almost anything; the photo is what counts
+            told, exif = image.getexif(), Image.Exif()
+            exif.update({tag: told[tag] for tag in _TELLING if tag in told})
+            for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+                if ifd := {key: each for key, each in told.get_ifd(tag).items() if key != ExifTags.IFD.Interop}:
+                    exif[tag] = ifd
+            if exif:
+                photo.info["exif"] = exif.tobytes()
+    return photo
 
 
 def _with_fitting_profile(photo: Image.Image) -> Image.Image:

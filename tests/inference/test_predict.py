@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from hf_usod import UsodSceModel
 from hf_usod.cli import main
@@ -354,10 +355,12 @@ def exif_of_a_camera(orientation):
     exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = orientation, "Camera"
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLength] = 35.0
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):  # in TIFFs, Pillow writes no others
+        exif[tag] = exif.get_ifd(tag)
     return exif
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png", ".avif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png", ".avif", ".tif"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_what_a_photo_tells_is_kept(predict, tmp_path, suffix, orientation):
     resolution = {} if suffix in (".webp", ".avif") else {"dpi": (300, 300)}
@@ -374,10 +377,55 @@ def test_what_a_photo_tells_is_kept(predict, tmp_path, suffix, orientation):
                 assert not exif
                 continue
             assert exif[ExifTags.Base.Make] == "Camera" and ExifTags.Base.Orientation not in exif
+            assert ExifTags.Base.StripOffsets not in exif  # which is of the file, and not of the photo
             assert exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLength] == 35
             assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
             if kind == "cutout":
                 assert np.array_equal(np.asarray(made)[..., :3], upright)
+
+
+def test_exif_that_is_a_text_is_kept(predict, tmp_path):
+    """As ImageMagick wrote PNGs."""
+    data, text = exif_of_a_camera(6).tobytes(), PngInfo()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n", zip=True)
+    photo().save(tmp_path / "a.png", pnginfo=text)
+    assert predict(tmp_path / "a.png", "--save", "overlay") == 0
+    with Image.open(tmp_path / "out" / "a.png") as made:
+        assert made.size == (30, 40) and made.getexif()[ExifTags.Base.Make] == "Camera"
+        assert ExifTags.Base.Orientation not in made.getexif()
+
+
+def test_exif_that_does_not_fit_into_a_file_costs_no_result(predict, tmp_path):
+    exif = exif_of_a_camera(1)
+    exif[ExifTags.Base.ImageDescription] = "x" * 70000
+    photo().save(tmp_path / "a.webp", exif=exif)
+    for kind, length in (("jpg", 0), ("webp", 70000), ("png", 70000)):
+        assert predict(tmp_path / "a.webp", "--save", "overlay", "--format", kind) == 0
+        with Image.open(tmp_path / "out" / f"a.{kind}") as made:
+            assert made.size == (40, 30) and len(made.getexif().get(ExifTags.Base.ImageDescription, "")) == length
+
+
+@pytest.mark.parametrize(
+    "kind, save, size, room",
+    [
+        ("webp", "mask", (16384, 2), 16383),
+        ("webp", "side_by_side", (8192, 2), 16383),
+        ("jpg", "mask", (2, 65501), 65500),
+    ],
+)
+def test_a_picture_that_a_format_has_no_room_for_is_told_before_the_model_runs(
+    predict, tmp_path, monkeypatch, capsys, kind, save, size, room
+):
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    with monkeypatch.context() as without:
+        without.setattr(UsodSceModel, "forward", None)
+        assert predict(tmp_path / "a.png", "--save", save, "--format", kind) == 1
+        made = (2 * size[0], size[1]) if save == "side_by_side" else size
+        told = f"{kind} has room for {room} pixels a side, and the picture is {made[0]} x {made[1]}; choose png."
+        assert f"{tmp_path / 'a.png'}: {told}" in capsys.readouterr().err
+    smaller = [min(side, room // (2 if save == "side_by_side" else 1)) for side in size]
+    Image.new("RGB", smaller).save(tmp_path / "b.png")
+    assert predict(tmp_path / "b.png", "--save", save, "--format", kind) == 0
 
 
 def test_damaged_exif_costs_no_result(predict, tmp_path):
