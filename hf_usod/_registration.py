@@ -25,6 +25,7 @@ def _register_models() -> None:
     from transformers.pipelines import PIPELINE_REGISTRY
 
     from .assets import checkpoint_source
+    from .constants import DEFAULT_MODEL
     from .models.configuration_usod import UsodConfig, UsodSceConfig, UsodSdConfig
     from .models.image_processing_usod import UsodImageProcessor
     from .models.modeling_usod import UsodPreTrainedModel
@@ -42,7 +43,11 @@ def _register_models() -> None:
         # There is none; without saying so, stock pipelines guess one and ask to trust its code.
         AutoVideoProcessor.register(config, video_processor_classes={}, exist_ok=True)
     if TASK not in PIPELINE_REGISTRY.supported_tasks:  # it warns of a second time
-        PIPELINE_REGISTRY.register_pipeline(TASK, SalientObjectDetectionPipeline, pt_model=AutoModel, type="image")
+        pipeline, default = SalientObjectDetectionPipeline, {"model": (checkpoint_source(DEFAULT_MODEL), None)}
+        PIPELINE_REGISTRY.register_pipeline(TASK, pipeline, pt_model=AutoModel, default=default, type="image")
+        # What is saved with a model tells of its pipeline, and not where this package lies
+        told = {name: value for name, value in PIPELINE_REGISTRY.supported_tasks[TASK].items() if name != "default"}
+        pipeline._registered_impl = {TASK: told}
     UsodConfig.has_registered_pipeline = True
     UsodPreTrainedModel.locate_base = staticmethod(checkpoint_source)
 

@@ -107,7 +107,7 @@ class Encoding:
             raise DataError(f"format {self.format}: choose from {', '.join(FORMATS)}.")
         if self.quality is not None and self.format == "png":
             raise DataError("quality is for webp and jpg; PNGs keep every pixel. Leave it out, or choose a format.")
-        if self.quality is not None and not 1 <= self.quality <= 100:
+        if self.quality is not None and (isinstance(self.quality, bool) or not 1 <= self.quality <= 100):
             raise DataError(f"quality {self.quality}: must be from 1 to 100.")
 
     @property

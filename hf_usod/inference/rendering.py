@@ -1,6 +1,5 @@
 """The pictures of a prediction, made of a photo and its saliency map."""
 
-import math
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,7 +40,7 @@ def on_background(cutout: Image.Image, background: str) -> Image.Image:
     Raises:
         DataError: for what is neither.
     """
-    backdrop = _backdrop(background)
+    backdrop = _backdrop(background, state(background))
     if isinstance(backdrop, tuple):
         ground = Image.new("RGB", cutout.size, backdrop)
     else:
@@ -50,8 +49,17 @@ def on_background(cutout: Image.Image, background: str) -> Image.Image:
     return _with_profile_of(cutout, ground)
 
 
+def state(path: str | os.PathLike) -> tuple[int, int] | None:
+    """What changes with a file; None if there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
 @lru_cache(maxsize=2)
-def _backdrop(background: str) -> tuple[int, ...] | Image.Image:
+def _backdrop(background: str, _state: tuple[int, int] | None) -> tuple[int, ...] | Image.Image:
     if os.path.isfile(background):
         try:
             return read_image(background)
@@ -90,8 +98,8 @@ class Rendering:
         temporal: whether the maps of a clip's frames, and of the photos of each folder, are to agree along the optical
             flow; see `agree`.
         alpha: the opacity of cutouts: `"soft"`, the saliency, or `"hard"`, the mask.
-        crop: pictures of photos show no more than the object and this much around it, as a share of its longer side;
-            None for all of the photo.
+        crop: pictures of photos show no more than the object and this much around it, as a share of its longer side in
+            [0, 1], where `--crop` has percent; None for all of the photo.
         edges: fine ones are the photo's own (see `refine_edges`), and cutouts lose the background's colors there (see
             `foreground_colors`); none of it otherwise.
 
@@ -115,12 +123,12 @@ class Rendering:
         ]:
             if value not in choices:
                 raise DataError(f"{name} {value!r}: choose from {', '.join(choices)}.")
-        if not 0 <= self.threshold <= 1:
+        if isinstance(self.threshold, bool) or not 0 <= self.threshold <= 1:
             raise DataError(f"threshold {self.threshold}: must be in [0, 1].")
-        if self.crop is not None and not 0 <= self.crop < math.inf:
-            raise DataError(f"crop {self.crop}: must not be negative.")
+        if self.crop is not None and (isinstance(self.crop, bool) or not 0 <= self.crop <= 1):
+            raise DataError(f"crop {self.crop}: must be a share of the object's longer side, in [0, 1]; 5% are 0.05.")
         if self.background not in (None, TRANSPARENT):
-            _backdrop(self.background)
+            _backdrop(self.background, state(self.background))
 
     @property
     def has_background(self) -> bool:

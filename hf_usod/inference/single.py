@@ -1,6 +1,7 @@
 """One picture in, one picture out: the shortest way in Python."""
 
 import io
+import os
 from functools import lru_cache
 from typing import Any
 
@@ -16,13 +17,22 @@ from ..models.reading_usod import read_photo
 from .encoding import Encoding
 from .maps import Maps
 from .predict import Detects
-from .rendering import Rendering
+from .rendering import Rendering, state
 from .tiled import Tiled, Tiles
 
 
 @lru_cache(maxsize=2)
-def _detector(model: str | None, adapter: str | None, device: str | None) -> SalientObjectDetectionPipeline:
+def _detector(
+    model: str | None, adapter: str | None, device: str | None, _states: tuple[frozenset, ...]
+) -> SalientObjectDetectionPipeline:
     return load_pipeline(model, adapter, device=device)
+
+
+def _folder_state(folder: str | None) -> frozenset:
+    """What changes with a folder's files; nothing for a name or Hub id."""
+    if folder is None or not os.path.isdir(folder):
+        return frozenset()
+    return frozenset((entry.name, state(entry)) for entry in os.scandir(folder))
 
 
 def _shown(
@@ -49,9 +59,11 @@ def detect(
     adapter: str | None = None,
     device: str | None = None,
     tiles: Tiles = None,
+    input_data_format: str | None = None,
     **rendering: Any,
 ) -> Any:
-    """The salient objects of one image. Models stay loaded; of many images, `predict` and the pipeline are faster.
+    """The salient objects of one image. Models stay loaded until their files change; of many images, `predict` and the
+    pipeline are faster.
 
     Args:
         image: a PIL image, array, tensor, path, URL, or the bytes of a file; see `UsodImageProcessor`.
@@ -60,6 +72,7 @@ def detect(
         model, adapter: embedded names, folders or Hub ids; see `load`.
         device: None for the fastest there is.
         tiles: the windows to look at too, for small objects: their side in pixels, or `"auto"`; see `Tiled`.
+        input_data_format: `"channels_first"` or `"channels_last"`, of an array whose shape does not tell.
         rendering: `threshold`, `background`, `alpha`, `crop` and `edges`, see `Rendering`.
 
     Returns:
@@ -74,10 +87,10 @@ def detect(
     if output not in OUTPUT_KINDS:
         raise DataError(f"output {output!r}: choose from {', '.join(OUTPUT_KINDS)}.")
     wanted = Rendering((output,), **rendering)
-    detector: Detects = _detector(model, adapter, device)
+    detector: Detects = _detector(model, adapter, device, (_folder_state(model), _folder_state(adapter)))
     if tiles is not None:
         detector = Tiled(detector, tiles)
-    photo, saliency = _shown(detector, read_photo(image), wanted, aux)
+    photo, saliency = _shown(detector, read_photo(image, input_data_format), wanted, aux)
     if output == "saliency" and isinstance(image, (np.ndarray, torch.Tensor)):
         values = saliency
     else:

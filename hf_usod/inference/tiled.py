@@ -50,7 +50,7 @@ class Tiled:
     """
 
     def __init__(self, detect: Any, tiles: int | str):
-        if tiles != AUTO and not (isinstance(tiles, int) and tiles > 0):
+        if tiles != AUTO and not (isinstance(tiles, int) and not isinstance(tiles, bool) and tiles > 0):
             raise DataError(f"tiles {tiles!r}: give the side of a window in pixels, or {AUTO}.")
         self.detect, self.tiles = detect, tiles
 

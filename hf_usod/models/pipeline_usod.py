@@ -131,7 +131,7 @@ class SalientObjectDetectionPipeline(Pipeline):
         if unknown:
             options = "threshold, outputs, edges, input_data_format, aux_kind, batch_size, num_workers"
             raise TypeError(f"There is no option {', '.join(unknown)}; there are: {options}.")
-        if threshold is not None and not 0 <= threshold <= 1:
+        if threshold is not None and (isinstance(threshold, bool) or not 0 <= threshold <= 1):
             raise ValueError(f"`threshold` must be in [0, 1], got {threshold}.")
         if outputs is not None and (isinstance(outputs, str) or not set(outputs) <= set(OUTPUTS)):
             raise ValueError(f"`outputs` is a list of {', '.join(OUTPUTS)}; got {outputs!r}.")

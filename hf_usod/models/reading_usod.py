@@ -246,6 +246,8 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _to_photo(image: Image.Image, name: str = "The image") -> Image.Image:
     """Any upright PIL image as RGB or, if any of it is transparent, as RGBA, with a profile that fits."""
+    if 0 in image.size:
+        raise ValueError(f"{name} of {image.width} x {image.height} has no pixels.")
     if image.mode == "RGB" and "transparency" not in image.info:
         photo = image
     elif image.mode == "F":
@@ -352,9 +354,14 @@ def to_uint8(image: np.ndarray | torch.Tensor) -> np.ndarray:
     """Arrays as 8-bit: uint8 as is, uint16 as in `read_photo`, bool as 0/255, floats from [0, 1].
 
     Raises:
-        ValueError: for other integers outside 0..255, and floats outside [0, 1].
+        ValueError: for other integers outside 0..255, floats outside [0, 1], and arrays without pixels.
     """
-    image = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+    if isinstance(image, torch.Tensor):
+        image = image.float() if image.is_floating_point() and image.itemsize < 4 else image  # NumPy has no bfloat16
+        image = image.detach().cpu().numpy()
+    image = np.asarray(image)
+    if not image.size:
+        raise ValueError(f"An array of shape {image.shape} has no pixels.")
     if image.dtype == np.uint8:
         return image
     if image.dtype == np.bool_:

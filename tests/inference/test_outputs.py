@@ -254,6 +254,7 @@ def test_lines_of_the_same_command_that_goes_on(predict, photos, tmp_path):
         {"threshold": 2.0},
         {"threshold": float("nan")},
         {"crop": -0.1},
+        {"crop": 1.01},
         {"crop": float("nan")},
     ],
 )

@@ -60,3 +60,52 @@ def test_mistakes(model, photo):
         hf_usod.detect(photo, model="usod-rgb-life")
     with pytest.raises(FileNotFoundError):
         hf_usod.detect("nowhere.jpg", model=model)
+    for option, message in (
+        ({"crop": 5}, r"crop 5: must be a share of the object's longer side, in \[0, 1\]; 5% are 0\.05"),
+        ({"crop": True}, "crop True: must be a share"),
+        ({"threshold": True}, "threshold True: must be in"),
+        ({"tiles": True}, "tiles True: give the side of a window"),
+    ):
+        with pytest.raises(UsodError, match=message):
+            hf_usod.detect(photo, model=model, **option)
+
+
+def test_an_array_whose_shape_does_not_tell(model):
+    array = np.random.default_rng(0).integers(0, 256, (3, 50, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match='Say which: input_data_format="channels_first"'):
+        hf_usod.detect(array, model=model, device="cpu")
+    for layout, shape in (("channels_first", (50, 3)), ("channels_last", (3, 50))):
+        assert hf_usod.detect(array, model=model, device="cpu", input_data_format=layout).shape == shape
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        *(np.zeros(shape, dtype) for shape in ((0, 0, 3), (0, 5), (3, 7, 0)) for dtype in (np.uint8, np.uint16)),
+        torch.zeros(3, 0, 9),
+        Image.new("RGB", (0, 5)),
+    ],
+)
+def test_an_image_without_pixels(model, image):
+    with pytest.raises(ValueError, match="has no pixels"):
+        hf_usod.detect(image, model=model, device="cpu")
+
+
+def test_a_background_that_is_written_anew(model, photo, tmp_path):
+    corners = []
+    for color in ((255, 0, 0), (0, 0, 255)):
+        Image.new("RGB", (7, 7) if color[0] else (8, 7), color).save(tmp_path / "ground.bmp")
+        made = hf_usod.detect(photo, "cutout", model=model, device="cpu", background=str(tmp_path / "ground.bmp"))
+        corners.append(np.asarray(made, int)[0, 0])
+    assert corners[0][0] > corners[1][0] and corners[0][2] < corners[1][2]
+
+
+def test_a_model_that_is_saved_anew(model, photo, tmp_path):
+    detector, found = load_pipeline(model, device="cpu"), []
+    for sign in (1, -1):
+        with torch.no_grad():
+            for weight in detector.model.parameters():
+                weight.mul_(sign)
+        detector.save_pretrained(tmp_path / "model")
+        found.append(hf_usod.detect(photo, model=str(tmp_path / "model"), device="cpu"))
+    assert np.abs(np.asarray(found[0], int) - np.asarray(found[1])).max() > 1

@@ -1,12 +1,15 @@
 """The pipeline: one image or many, with maps or without, what it returns and what it refuses."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, pipeline
 
-from hf_usod import SalientObjectDetectionPipeline
+from hf_usod import SalientObjectDetectionPipeline, checkpoint_path
 from hf_usod.models.edge_refiner import foreground_colors, refine_edges
 
 TASK = "salient-object-detection"
@@ -216,3 +219,11 @@ def test_edges(detect):
     assert np.array_equal(fine["cutout"], cutout)
     with pytest.raises(ValueError, match="`edges` is one of fine, none"):
         detect(photo, edges="soft")
+
+
+def test_without_a_model_it_is_the_default_one(tmp_path):
+    detect = pipeline(TASK, device="cpu")
+    assert Path(detect.model.name_or_path) == checkpoint_path()
+    detect.save_pretrained(tmp_path)
+    told = json.loads((tmp_path / "config.json").read_text())["custom_pipelines"][TASK]
+    assert told == {"impl": "pipeline_usod.SalientObjectDetectionPipeline", "pt": ["AutoModel"], "type": "image"}

@@ -250,3 +250,11 @@ def test_why_a_file_cannot_be_read_is_never_empty(error, reason):
     with pytest.raises(ValueError) as raised:
         open_image(encoded(PHOTO, "PNG"), convert)
     assert str(raised.value) == f"The bytes: cannot be read as an image ({reason})"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_tensors_of_every_float(dtype):
+    levels = torch.arange(256).reshape(16, 16)
+    photo = read_photo((levels / 255).to(dtype))
+    off = np.abs(np.asarray(photo)[..., 0].astype(int) - levels.numpy())
+    assert off.max() <= (1 if dtype == torch.bfloat16 else 0)
