@@ -2,10 +2,16 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..constants import REFINEMENTS
 from ..errors import CommandError, counted
 from .common import importing, model_options, not_negative, positive, without_loading_bars
+
+if TYPE_CHECKING:
+    from ..inference.jobs import Job
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -29,6 +35,21 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--num_workers", type=not_negative, help="processes that refine (default: one a core)")
     parser.add_argument("--overwrite", action="store_true", help="replace labels that exist")
     parser.set_defaults(run=run)
+
+
+def _alike(jobs: "Iterable[Job]") -> list[str]:
+    """A line on photos that differ in the suffix only, if there are any."""
+    by_stem: dict[str, list[Path]] = {}
+    for job in jobs:
+        by_stem.setdefault(str(job.relative.with_suffix("")).casefold(), []).append(job.source)
+    alike = [photos for photos in by_stem.values() if len(photos) > 1]
+    if not alike:
+        return []
+    more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
+    return [
+        f"{' and '.join(map(str, alike[0]))}{more}: differ in the suffix only, so that their labels keep it; training "
+        "takes them, `publish dataset` does not. Rename one to publish them."
+    ]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         if kept := sum(len(part.kept) for part in reports):
             existed = counted(kept, "label existed and was kept", "labels existed and were kept")
             print(f"{existed}; --overwrite replaces what exists.")
-        for problem in [*plan.notes, *failed.values()]:
+        for problem in [*plan.notes, *_alike(plan.jobs), *failed.values()]:
             print(problem, file=sys.stderr)
         if failed:
             print(f"{counted(len(failed), 'photo')} failed (above).", file=sys.stderr)

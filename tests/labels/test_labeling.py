@@ -121,6 +121,16 @@ def test_existing_labels_are_kept_unless_told(label, tmp_path, capsys):
     assert Image.open(kept).size == (51, 40)
 
 
+def test_photos_that_differ_in_the_suffix_only_are_told(label, photos, capsys):
+    """Of which `publish dataset` takes no labels."""
+    assert label("--refine", "none") == 0
+    pair = f"{photos / 'more' / 'a.jpg'} and {photos / 'more' / 'a.png'}"
+    assert f"{pair}: differ in the suffix only, so that their labels keep it" in capsys.readouterr().err
+    (photos / "more" / "a.jpg").unlink()
+    assert label("--refine", "none", output="fewer") == 0
+    assert "suffix" not in capsys.readouterr().err
+
+
 def test_damaged_photos_are_named_and_the_others_labeled(label, photos, tmp_path, capsys):
     (photos / "b.png").write_bytes((photos / "b.png").read_bytes()[:900])
     (photos / "text.jpg").write_text("no image")
