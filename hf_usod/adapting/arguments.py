@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data import Sample, evenly_spread
 from ..data.video import require_opencv, write_flow
-from ..errors import DataError, RunError
+from ..errors import RunError
 from ..training.photos import join, list_run_samples
 from .inspection import LEAST_HELD_OUT
 
@@ -74,10 +74,7 @@ def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
 
 def with_flow(images: Path, flow: Path, samples: Sequence[Sample], readable: Collection[Path]) -> tuple[Sample, ...]:
     """The frames with the flow that is computed for them, if it is not there, by their `readable` neighbors."""
-    try:
-        write_flow(images, flow, readable=readable, wanted={sample.image for sample in samples})
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    write_flow(images, flow, readable=readable, wanted={sample.image for sample in samples})
     files = {sample: (flow / sample.image.relative_to(images)).with_suffix(".jpg") for sample in samples}
     return tuple(
         replace(sample, aux=file if file.exists() else None, aux_kind="flow" if file.exists() else None)

@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision.utils import flow_to_image
 from tqdm.auto import tqdm
 
+from ..errors import DataError
 from ..extras import require
 from ..files import write_aside
 from ..models.image_processing_usod import read_image
@@ -179,13 +180,14 @@ def read_flow_image(frame: Path, other: Path, backwards: bool = False) -> Image.
     """`flow_image` of two files, at most `FLOW_SIDE` pixels a side.
 
     Raises:
-        FileNotFoundError, ValueError: naming the file, if one cannot be read or the sizes differ.
+        FileNotFoundError, ValueError: naming the file, if one cannot be read; DataError, which is one, if they differ
+            in size.
     """
     first, second = flow_frame(read_image(frame)), flow_frame(read_image(other))
     try:
         return Image.fromarray(flow_image(first, second, backwards))
     except ValueError as error:
-        raise ValueError(f"{frame}, {other}: are no frames of one sequence. {error}") from error
+        raise DataError(f"{frame}, {other}: are no frames of one sequence. {error}") from error
 
 
 def write_flow(
@@ -212,7 +214,7 @@ def write_flow(
 
     Raises:
         FileNotFoundError: if there are no frames.
-        ValueError: naming the frames that cannot be read or do not fit, after all others are done.
+        DataError: naming the frames that cannot be read or do not fit, after all others are done.
         ModuleNotFoundError: without OpenCV.
     """
     require_opencv()
@@ -223,7 +225,7 @@ def write_flow(
     pairs = neighbors(sequences)
     files = {frame: (output / frame.relative_to(root)).with_suffix(".jpg") for frame in pairs}
     if len(set(files.values())) < len(files):
-        raise ValueError(f"{root}: has frames that differ in the suffix only. Keep one of each.")
+        raise DataError(f"{root}: has frames that differ in the suffix only. Keep one of each.")
     if wanted is not None:
         files = {frame: file for frame, file in files.items() if frame in wanted}
 
@@ -244,5 +246,5 @@ def write_flow(
     finally:
         pool.shutdown(cancel_futures=True)
     if problems:
-        raise ValueError("\n".join([*sorted(problems), f"No flow for {len(problems)} frames (above)."]))
+        raise DataError("\n".join([*sorted(problems), f"No flow for {len(problems)} frames (above)."]))
     return list(files.values())

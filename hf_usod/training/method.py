@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from ..data import Sample
 from ..data.video import write_flow
-from ..errors import DataError, RunError
+from ..errors import RunError
 from ..files import write_text
 from ..labels import label_images
 from ..loading import load
@@ -99,7 +99,4 @@ def _write_flow(args: DetectorArguments, keeps: bool) -> None:
     """
     if keeps:
         for frames, folder in zip(args.images, args.aux, strict=True):
-            try:
-                write_flow(frames, str(folder))
-            except ValueError as error:
-                raise DataError(str(error)) from error
+            write_flow(frames, str(folder))

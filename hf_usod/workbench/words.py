@@ -7,6 +7,7 @@ from ..adapting.candidates import CUES, DEFAULT
 from ..adapting.page import usage_lines
 from ..adapting.progress import Step, in_words
 from ..adapting.review import DROP, GOOD, REVIEWED, SWAP
+from ..data import evenly_spread
 from ..errors import counted
 from .pictures import PREVIEW, mask_uri, photo_uri
 from .process import read_log
@@ -77,7 +78,7 @@ def look(session: Session | None) -> str:
             f"<p>This is what the default model sees, in color. On {quality['empty']:.0%} of these images it finds "
             "nothing, or takes all for object. Is it what you mean? If not, train.</p>"
         )
-    shown = list(made.items())[:: max(1, len(made) // MOST_LOOKED)][:MOST_LOOKED]
+    shown = evenly_spread(list(made.items()), MOST_LOOKED)
     cards = "".join(_card(photo_uri(file), mask_uri(session.map_file(DEFAULT, id)), id) for id, file in shown)
     return "".join(parts) + f'<div class="wb-wall">{cards}</div>'
 
