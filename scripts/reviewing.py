@@ -33,7 +33,7 @@ from hf_usod.files import read_json, write_aside, write_json, write_text
 from hf_usod.labels import read_label
 from hf_usod.loading import load
 from hf_usod.models.image_processing_usod import read_image
-from hf_usod.quality.measure import measure_image
+from hf_usod.outlines import measure_image
 from hf_usod.text_tables import markdown_table
 from hf_usod.training.detector import train_detector
 from hf_usod.training.processes import prepare_cpu

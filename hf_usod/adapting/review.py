@@ -15,7 +15,7 @@ from ..errors import DataError, RunError
 from ..files import read_json, write_aside, write_json
 from ..labels import read_label
 from ..models.image_processing_usod import read_image
-from ..quality.measure import measure_image
+from ..outlines import measure_image
 
 REVIEW_FILE = "review.json"
 GOOD, DROP, SWAP = "good", "drop", "swap"

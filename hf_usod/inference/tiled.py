@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..models.image_processing_usod import check_aux, to_rgb
 from ..models.pipeline_usod import OUTPUTS, levels, render_outputs
 from ..models.reading_usod import is_local, read_photo
-from ..quality.measure import measure_image
+from ..outlines import measure_image
 from .tiling import Blend, Window, layout
 
 AUTO = "auto"

@@ -21,7 +21,8 @@ from hf_usod.adapting.review import Review, write_review
 from hf_usod.cli import main
 from hf_usod.data import Sample
 from hf_usod.errors import RunError
-from hf_usod.quality.measure import FolderQuality, ImageQuality
+from hf_usod.outlines import ImageQuality
+from hf_usod.quality.measure import FolderQuality
 from hf_usod.training.locks import lock_folder
 from hf_usod.workbench.session import TRAIN, Session
 

@@ -8,7 +8,8 @@ from PIL import Image, ImageFilter
 
 from hf_usod.data import Sample
 from hf_usod.errors import DataError
-from hf_usod.quality.measure import Predicted, choose, compare, find_harm, judge_folder, measure_image
+from hf_usod.outlines import measure_image
+from hf_usod.quality.measure import Predicted, choose, compare, find_harm, judge_folder
 
 
 def scene(seed: int) -> tuple[Image.Image, np.ndarray]:
