@@ -70,6 +70,7 @@ BY_TYPE = {
     "not_negative": [*NUMBERS, "-1", "1.5"],
     "int": [*NUMBERS, "1.5"],
     "percentage": [*NUMBERS, "0", "101", "1.5"],
+    "margin": [*NUMBERS, "-1", "101", "1.5"],
     "unit_interval": [*NUMBERS[:4], "-0.1", "1.1", "inf"],
     "tiles": ["", "x", "nan", "inf", "0", "-1", "1.5", "Auto"],
     "_named_folder": ["", "nothing", "=", "heading=", "heading=nowhere", "heading=note.txt", "heading=empty"],
@@ -248,8 +249,8 @@ def check_refusal(words: list[str], room: Path, capfd) -> None:
     lines = [line for line in told if line.strip() and not BAR.match(line)]
     assert status in (1, 2)
     assert lines[-1].startswith("hf-usod"), lines
-    if status == 2:
-        assert "error: " in lines[-1] and lines[0].startswith("usage: hf-usod")
+    if lines[0].startswith("usage: hf-usod"):
+        assert "error: " in lines[-1] and status == 2
     else:
         assert len(lines) == 1, lines
         assert len(lines[0]) < 700 and not re.match(r"hf-usod: [\s:.']*$", lines[0])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..constants import AUX_KINDS, DEFAULT_MODEL
 from ..errors import CommandError
-from .common import TILES_HELP, importing, not_negative, positive, tiles, without_loading_bars
+from .common import TILES_HELP, WrongArgumentsError, importing, not_negative, positive, tiles, without_loading_bars
 from .outputs import check_page, check_report, check_scores
 
 if TYPE_CHECKING:
@@ -104,28 +104,32 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _check(args: argparse.Namespace) -> None:
     if args.predictions:
         if args.model or args.adapter or args.images or args.unlabelled or args.aux or args.task or args.tiles:
-            raise CommandError("--predictions are scored against --masks alone; leave out the other inputs.")
+            raise WrongArgumentsError("--predictions are scored against --masks alone; leave out the other inputs.")
         if not args.masks:
-            raise CommandError("--predictions needs --masks, the folder with the ground truth.")
+            raise WrongArgumentsError("--predictions needs --masks, the folder with the ground truth.")
     elif args.task:
         if args.images or args.unlabelled or args.masks or args.aux or args.name:
-            raise CommandError("Give --task and --root, or --images and --masks, not both.")
+            raise WrongArgumentsError("Give --task and --root, or --images and --masks, not both.")
         if not args.root:
-            raise CommandError("--task needs --root, the folder that its data sets are in.")
+            raise WrongArgumentsError("--task needs --root, the folder that its data sets are in.")
     elif args.unlabelled:
         _check_unlabelled(args)
     elif not (args.images and args.masks):
-        raise CommandError("Nothing to evaluate on: give --images and --masks, --task and --root, or --predictions.")
+        raise WrongArgumentsError(
+            "Nothing to evaluate on: give --images and --masks, --task and --root, or --predictions."
+        )
     if (args.names or args.root) and not args.task:
-        raise CommandError("--names and --root say where the data sets of a --task are; give it, or leave them out.")
+        raise WrongArgumentsError(
+            "--names and --root say where the data sets of a --task are; give it, or leave them out."
+        )
     if args.adapter and len(args.model or []) > 1:
-        raise CommandError("--adapter goes with one --model, its base.")
+        raise WrongArgumentsError("--adapter goes with one --model, its base.")
     if args.aux_kind and not args.aux:
-        raise CommandError("--aux_kind says what the maps in --aux are; give both, or neither.")
+        raise WrongArgumentsError("--aux_kind says what the maps in --aux are; give both, or neither.")
     if args.partial and not args.predictions:
-        raise CommandError("--partial is for --predictions.")
+        raise WrongArgumentsError("--partial is for --predictions.")
     if args.html and args.html.suffix.lower() not in (".html", ".htm"):
-        raise CommandError(f"--html {args.html}: is to be a page; give a name that ends in .html.")
+        raise WrongArgumentsError(f"--html {args.html}: is to be a page; give a name that ends in .html.")
 
 
 def _check_unlabelled(args: argparse.Namespace) -> None:
@@ -141,7 +145,7 @@ def _check_unlabelled(args: argparse.Namespace) -> None:
         "num_workers": args.num_workers is not None,
     }
     if given := [name for name, value in others.items() if value]:
-        raise CommandError(f"--unlabelled is judged without masks; leave out --{given[0]}.")
+        raise WrongArgumentsError(f"--unlabelled is judged without masks; leave out --{given[0]}.")
 
 
 def _folder_name(args: argparse.Namespace) -> str:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import CommandError
+from .common import WrongArgumentsError
 from .outputs import check_folder
 
 MAX_PHOTOS = 64  # that an export looks at
@@ -32,7 +33,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(args: argparse.Namespace) -> int:
     if args.quantize and args.dtype == "fp16":
-        raise CommandError("--quantize int8 and --dtype fp16 are two ways to a smaller file; give one of them.")
+        raise WrongArgumentsError("--quantize int8 and --dtype fp16 are two ways to a smaller file; give one of them.")
     output = Path(args.output)
     check_folder(output)
     if output.exists():

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CommandError
-from .common import positive
+from .common import WrongArgumentsError, positive
 from .outputs import check_file
 
 EPILOG = """
@@ -65,7 +65,7 @@ def _folders(named: list[tuple[str, Path]], option: str) -> dict[str, Path]:
     """By heading."""
     headings = [heading for heading, _ in named]
     if twice := next((heading for heading in headings if headings.count(heading) > 1), None):
-        raise CommandError(f"{option}: two folders are called {twice}. Give each a heading of its own.")
+        raise WrongArgumentsError(f"{option}: two folders are called {twice}. Give each a heading of its own.")
     return dict(named)
 
 
@@ -124,7 +124,7 @@ def _score_rows(args: argparse.Namespace) -> list[dict[str, str]]:
         raise CommandError(f"--scores {args.scores}: is no images.csv of `hf-usod evaluate --output DIR`.")
     scores = [name for name in columns if name not in ("model", "dataset", "id")]
     if args.by not in scores:
-        raise CommandError(f"--by {args.by}: {args.scores} has no such score; it has {', '.join(scores)}.")
+        raise WrongArgumentsError(f"--by {args.by}: {args.scores} has no such score; it has {', '.join(scores)}.")
     models = ", ".join(sorted({row["model"] for row in rows})) or "none"
     rows = [row for row in rows if args.model in (None, row["model"])]
     rows = [row for row in rows if not args.names or row["id"] in args.names]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import CommandError
+from .common import WrongArgumentsError
 from .outputs import check_folder
 
 HF_USOD = (sys.executable, "-m", "hf_usod.cli")
@@ -49,7 +50,7 @@ def _check(args: argparse.Namespace) -> None:
         if not Path(folder).is_dir():
             raise CommandError(f"{folder}: no such folder. Give --images and --data folders.")
     if not args.launcher:
-        raise CommandError("--launcher: is empty; expected a command.")
+        raise WrongArgumentsError("--launcher: is empty; expected a command.")
     check_folder(args.output)
 
 

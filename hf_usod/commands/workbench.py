@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .common import importing, positive, without_loading_bars
+from .common import WrongArgumentsError, importing, positive, without_loading_bars
 from .outputs import check_folder
 
 EPILOG = """
@@ -30,11 +30,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..errors import CommandError
     from ..extras import require
 
     if args.output and not args.images:
-        raise CommandError("--output has no meaning without FOLDER. Give the folder of images, too.")
+        raise WrongArgumentsError("--output has no meaning without FOLDER. Give the folder of images, too.")
     if args.output:
         check_folder(args.output)
     require("gradio", "demo", "The workbench")

@@ -232,13 +232,23 @@ def test_a_task_and_the_sets_that_are_not_there(data, model, tmp_path, capsys):
         ("--predictions {data}/maps --masks {data}/GT --model x", "leave out the other inputs"),
         ("--task rgb", "needs --root"),
         ("--task rgb --root . --images {data}/RGB", "not both"),
-        ("--task none --root {data}", "No task is called 'none'"),
-        ("--predictions {data}/RGB --masks {data}/GT", "is in color"),
-        ("--predictions {data}/maps/a --masks {data}/GT", "no map for 4 of 4: a/0, a/2, b/1, b/3"),
         ("--images {data}/RGB --masks {data}/GT --partial", "is for --predictions"),
         ("--images {data}/RGB --masks {data}/GT --names a", "--names and --root say where the data sets of a --task"),
         ("--predictions {data}/maps --masks {data}/GT --root {data}", "--names and --root say where the data sets"),
         ("--images {data}/RGB --masks {data}/GT --html page", "give a name that ends in .html"),
+    ],
+)
+def test_wrong_arguments(data, options, message, capsys):
+    assert main(["evaluate", *options.format(data=data).split()]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ("--task none --root {data}", "No task is called 'none'"),
+        ("--predictions {data}/RGB --masks {data}/GT", "is in color"),
+        ("--predictions {data}/maps/a --masks {data}/GT", "no map for 4 of 4: a/0, a/2, b/1, b/3"),
         ("--predictions {data}/nowhere --masks {data}/GT", "nowhere: no such folder"),
         ("--predictions {data}/RGB/a/0.png --masks {data}/GT", "is a file; a folder is expected"),
         ("--images {data}/RGB --masks {data}/GT --device nonsense", "--device nonsense: no such device"),
@@ -296,5 +306,5 @@ def test_without_masks(data, model, tmp_path, capsys):
     mean = sum(float(row["quality"]) for row in rows) / 4
     assert entry["quality"] == pytest.approx(mean, abs=1e-4)
     for option, value in (("masks", f"{data}/GT"), ("note", "x"), ("name", "x"), ("num_workers", "0")):
-        assert main([*command.split(), f"--{option}", value]) == 1
+        assert main([*command.split(), f"--{option}", value]) == 2
         assert f"leave out --{option}." in capsys.readouterr().err

@@ -92,7 +92,6 @@ def test_mistakes_with_tables(data, words, message, capsys):
         ("compare --images {data}/RGB --maps a={data}/file", "is a file; a folder is expected"),
         ("compare --images {data}/RGB --maps a={data}/GT --names x", "there is no x; there are 0, 1, 2, 3"),
         ("compare --images {data}/RGB --maps a={data}/RGB", "is in color"),
-        ("compare --images {data}/RGB --maps a={data}/GT a={data}/maps", "two folders are called a"),
         ("labels --images {data}/RGB --stages a={data}/GT --names x", "photos: 0, 1, 2, 3"),
         ("hard --images {data}/RGB --run {data}/run", "arguments.json: cannot be read"),
         ("{extremes} {data}/nowhere", "cannot be read"),
@@ -101,7 +100,6 @@ def test_mistakes_with_tables(data, words, message, capsys):
             "cannot be read",
         ),
         ("{extremes} {data}/file", "is no images.csv"),
-        ("{extremes} {data}/images.csv", "it has mae"),
         (
             "{extremes} {data}/images.csv --by mae",
             "choose with --model (m, n)",
@@ -119,6 +117,19 @@ def test_mistakes_with_figures(data, words, message, capsys):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("hf-usod: ") and message in line
     assert not (data / "out.png").exists()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("compare --images {data}/RGB --maps a={data}/GT a={data}/maps", "two folders are called a"),
+        (f"{EXTREMES} {{data}}/images.csv", "it has mae"),
+    ],
+)
+def test_wrong_arguments_of_figures(data, words, message, capsys):
+    pytest.importorskip("matplotlib", reason="pip install 'hf_usod[figures]'")
+    assert run(data, f"figure {words} --output {{data}}/out") == 2
+    assert message in capsys.readouterr().err
 
 
 def test_the_kinds_of_figures(data):
