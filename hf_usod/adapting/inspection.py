@@ -1,6 +1,6 @@
 """What a folder of images is, looked at before anything is trained on it: which can be used, and are they enough."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data import Sample, evenly_spread
-from ..errors import DataError, RunError, counted, in_a_line
+from ..errors import RunError, counted
 from ..models.image_processing_usod import read_aux, read_image
 
 LEAST_HELD_OUT = 5  # images, on which candidates are compared
@@ -94,18 +94,11 @@ class Inspection:
             )
 
 
-def _read(read: Callable[[Path], Image.Image], file: Path) -> Image.Image:
-    try:
-        return read(file)
-    except TypeError as error:  # of Pillow's reader of damaged TIFFs
-        raise DataError(f"{file}: cannot be read as an image ({in_a_line(error)})") from error
-
-
 def _look(sample: Sample) -> Look | str:
     try:
-        image = _read(read_image, sample.image)
+        image = read_image(sample.image)
         if sample.aux is not None:
-            _read(read_aux, sample.aux)
+            read_aux(sample.aux)
     except (ValueError, OSError) as error:
         return str(error)
     thumbnail = image.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX, reducing_gap=2.0)

@@ -48,7 +48,10 @@ def run(args: argparse.Namespace) -> int:
 
     require_exporter()
     without_loading_bars()
-    photos = [read_image(path) for path in evenly_spread(list_images(args.images or EXAMPLES), MAX_PHOTOS)]
+    try:
+        photos = [read_image(path) for path in evenly_spread(list_images(args.images or EXAMPLES), MAX_PHOTOS)]
+    except ValueError as error:
+        raise CommandError(f"{error}. Repair or remove it, or give other --images.") from error
     model, processor = load(args.model, args.adapter, runtime="torch")
     print(f"Exporting {args.model} …", flush=True)
     found = export_model(

@@ -39,6 +39,9 @@ def run(args: argparse.Namespace) -> int:
     from ..reports import run_page
 
     without_loading_bars()
-    write_page(run_page(args.run_folder, args.most, args.device), page)
+    try:
+        write_page(run_page(args.run_folder, args.most, args.device), page)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
     print(f"Written to {page}.")
     return 0

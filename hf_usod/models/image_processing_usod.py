@@ -20,7 +20,7 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 
 from .configuration_usod import AUX_KINDS
-from .reading_usod import as_hwc, is_local, open_image, read_image, to_rgb, to_uint8, upright
+from .reading_usod import as_hwc, is_local, open_image, read_image, to_numpy, to_rgb, to_uint8, upright
 
 _PROPORTION_TOLERANCE = 0.05
 
@@ -188,7 +188,7 @@ class UsodImageProcessor(PilBackend):
         elif not isinstance(aux, (np.ndarray, torch.Tensor)):
             aux = read_aux(aux)
         else:
-            array = as_hwc(aux.detach().cpu().numpy() if isinstance(aux, torch.Tensor) else np.asarray(aux))
+            array = as_hwc(to_numpy(aux))
             if array.ndim == 2 and array.dtype not in (np.uint8, np.bool_):  # a measurement
                 array = array.astype(np.float32)
             else:

@@ -117,6 +117,8 @@ def open_image(source, convert) -> Image.Image:
             except Image.UnidentifiedImageError as error:
                 file.seek(0)
                 raise _Unreadable(f"{name}: cannot be read as an image ({_kind(file.read(12))})") from error
+            except TypeError as error:  # of a decoder; one of `_opened` is the caller's
+                raise _Unreadable(f"{name}: cannot be read as an image ({fault(error)})") from error
             except OSError as error:
                 if "truncated" not in str(error):
                     raise
@@ -350,16 +352,21 @@ def as_hwc(array: np.ndarray, layout: str | ChannelDimension | None = None) -> n
     return np.ascontiguousarray(array)
 
 
+def to_numpy(array: np.ndarray | torch.Tensor) -> np.ndarray:
+    """An array of NumPy, which has no bfloat16: short floats become float32."""
+    if isinstance(array, torch.Tensor):
+        array = array.float() if array.is_floating_point() and array.itemsize < 4 else array
+        array = array.detach().cpu().numpy()
+    return np.asarray(array)
+
+
 def to_uint8(image: np.ndarray | torch.Tensor) -> np.ndarray:
     """Arrays as 8-bit: uint8 as is, uint16 as in `read_photo`, bool as 0/255, floats from [0, 1].
 
     Raises:
         ValueError: for other integers outside 0..255, floats outside [0, 1], and arrays without pixels.
     """
-    if isinstance(image, torch.Tensor):
-        image = image.float() if image.is_floating_point() and image.itemsize < 4 else image  # NumPy has no bfloat16
-        image = image.detach().cpu().numpy()
-    image = np.asarray(image)
+    image = to_numpy(image)
     if not image.size:
         raise ValueError(f"An array of shape {image.shape} has no pixels.")
     if image.dtype == np.uint8:

@@ -68,7 +68,14 @@ def find_stages(run: Path) -> list[StageRun]:
         folders["Training"] = run
     if not folders:
         raise RunError(f"{run}: holds no training. Give the folder that was its --output_dir.")
-    return [StageRun(title, folder, read_json(folder / ARGUMENTS_FILE)) for title, folder in folders.items()]
+    return [StageRun(title, folder, _read_arguments(folder / ARGUMENTS_FILE)) for title, folder in folders.items()]
+
+
+def _read_arguments(file: Path) -> dict[str, Any]:
+    arguments = read_json(file)
+    if not isinstance(arguments, dict) or not {"images", "aux"} <= arguments.keys():
+        raise RunError(f"{file}: does not say what was trained on; is {file.parent} a training's --output_dir?")
+    return arguments
 
 
 def run_page(run: Path, photos: int = MOST_PHOTOS, device: str | None = None) -> Page:

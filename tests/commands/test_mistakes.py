@@ -35,11 +35,14 @@ def photos(tmp_path):
         ("table tables/7 --images {photos} --output {root}/out --set mixed_precision=fp8", "invalid choice: 'fp8'"),
         ("table tables/7 --images {photos} --output {root}/dangling", "is a link to what is not there"),
         ("evaluate --predictions {photos} --masks {photos} --output {root}/dangling", "is a link to what is not there"),
+        ("export usod-sce-lite --images {root}/torn --output {root}/out", "a.png: cannot be read as an image"),
         ("predict {photos} --output {root}/out --device nothing", "--device nothing: no such device. Give cpu"),
     ],
 )
 def test_told_at_once(photos, tmp_path, capsys, command, message):
     (tmp_path / "clip.mp4").write_bytes(b"no clip")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "a.png").write_bytes(b"no picture")
     (tmp_path / "dangling").symlink_to(tmp_path / "gone")
     assert main([word.format(root=tmp_path, photos=photos) for word in command.split()]) in (1, 2)
     told = capsys.readouterr().err.strip().splitlines()

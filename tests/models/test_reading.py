@@ -241,7 +241,12 @@ def test_an_url_that_does_not_answer_is_named(server):
 
 @pytest.mark.parametrize(
     "error, reason",
-    [(MemoryError(), "memory does not suffice for it"), (EOFError(), "EOFError"), (OSError("a\nb"), "a b")],
+    [
+        (MemoryError(), "memory does not suffice for it"),
+        (EOFError(), "EOFError"),
+        (OSError("a\nb"), "a b"),
+        (TypeError("of a decoder"), "of a decoder"),
+    ],
 )
 def test_why_a_file_cannot_be_read_is_never_empty(error, reason):
     def convert(image):
@@ -258,3 +263,6 @@ def test_tensors_of_every_float(dtype):
     photo = read_photo((levels / 255).to(dtype))
     off = np.abs(np.asarray(photo)[..., 0].astype(int) - levels.numpy())
     assert off.max() <= (1 if dtype == torch.bfloat16 else 0)
+    measurement = torch.linspace(3, 8, 48).reshape(6, 8).to(dtype)
+    process = UsodImageProcessor().process_aux_image
+    np.testing.assert_array_equal(process(measurement), process(measurement.float()))

@@ -149,6 +149,23 @@ def test_a_page_of_no_training_is_refused(folder, message, trained, tmp_path, ca
     assert message in line and not list(tmp_path.rglob("*.html"))
 
 
+def test_a_page_says_what_of_a_run_cannot_be_read(trained, photos, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    shutil.copytree(photos, tmp_path / "photos")
+    file = run / "sd" / "arguments.json"
+    arguments = json.loads(file.read_text())
+    file.write_text(json.dumps(arguments | {"images": [str(tmp_path / "photos")]}))
+    torn = min((tmp_path / "photos").rglob("*.png"))
+    torn.write_text("no picture")
+    assert main(["report", str(run), "--most", "1", "--device", "cpu"]) == 1
+    assert f"{torn}: cannot be read" in capsys.readouterr().err
+    del arguments["images"]
+    file.write_text(json.dumps(arguments))
+    assert main(["report", str(run), "--most", "1", "--device", "cpu"]) == 1
+    assert "arguments.json: does not say what was trained on" in capsys.readouterr().err
+
+
 def test_a_page_says_which_label_is_gone(trained, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
