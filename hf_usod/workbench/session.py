@@ -106,9 +106,11 @@ class Session:
         return self._placed("held_out")
 
     def _placed(self, name: str) -> dict[str, Path]:
+        """By id, but for links to images that are gone."""
         folder = self.root / "images" / name
         is_whole = folder.is_dir() and (self.has_looked or self.state.get("running"))
-        return _by_stem(folder, folder.stat().st_mtime_ns) if is_whole else {}
+        found = _by_stem(folder, folder.stat().st_mtime_ns) if is_whole else {}
+        return {id: file for id, file in found.items() if file.exists()}
 
     def map_file(self, candidate: str, id: str) -> Path:
         return self.root / "maps" / candidate / f"{id}.png"

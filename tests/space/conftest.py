@@ -47,7 +47,7 @@ def adapter(tmp_path_factory) -> Path:
     adapted = get_peft_model(model, UsodAdapterConfig())
     for parameter in adapted.parameters():
         if parameter.requires_grad and parameter.ndim == 4:  # fresh ones whisper
-            torch.nn.init.kaiming_normal_(parameter)
+            torch.nn.init.kaiming_normal_(parameter).data.mul_(2)
     folder = tmp_path_factory.mktemp("adapters") / "tiny-test"
     adapted.save_pretrained(folder)
     return folder

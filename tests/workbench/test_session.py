@@ -292,7 +292,7 @@ def test_it_is_for_this_machine_alone(monkeypatch, variable, value, private):
 
 
 def test_the_command_says_what_is_missing(monkeypatch, capsys, photos):
-    assert main(["workbench", "--output", "out"]) == 1
+    assert main(["workbench", "--output", "out"]) == 2
     assert "--output has no meaning without FOLDER" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["workbench", str(photos)]) == 1
