@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .commands import adapt, convert, evaluate, export, figure, label, predict, publish, report, table, train, workbench
-from .commands.common import WrongArgumentsError
 from .constants import VERSION
-from .errors import Stopped, UsodError
+from .errors import Stopped, UsodError, WrongArgumentsError
 
 COMMANDS = (predict, adapt, workbench, label, train, report, evaluate, convert, export, publish, table, figure)
 EPILOG = """exit status:

@@ -17,6 +17,11 @@ class CommandError(UsodError):
     """Options of a command that do not go together."""
 
 
+class WrongArgumentsError(CommandError):
+    """Arguments that are wrong by themselves, or do not go together: the exit status is 2, as of those that `argparse`
+    refuses."""
+
+
 class DataError(UsodError, ValueError):
     """Images, maps or masks that cannot be read or do not fit each other; names the files."""
 

@@ -34,6 +34,15 @@ def why_unwritable(folder: Path) -> str | None:
         return f"{there} cannot be written in ({error.strerror})"
 
 
+def file_state(path: str | os.PathLike) -> tuple[int, int] | None:
+    """What changes when a file is written anew; None if there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
 def aside_path(path: Path) -> Path:
     """A hidden name beside a file, with its suffix, no longer than its own where that is long."""
     stem = path.stem if len(os.fsencode(path.name)) < 200 else hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:16]

@@ -9,8 +9,8 @@ import pytest
 
 import hf_usod
 from hf_usod import cli
-from hf_usod.commands.common import WrongArgumentsError, importing
-from hf_usod.errors import CommandError
+from hf_usod.commands.common import importing
+from hf_usod.errors import CommandError, WrongArgumentsError
 
 HEAVY = {"torch", "torchvision", "transformers", "peft", "timm", "numpy", "scipy", "PIL", "datasets", "accelerate"}
 NAMES = ("predict", "label", "train", "evaluate", "convert", "export", "publish", "table", "figure")

@@ -7,12 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..constants import DEFAULT_MODEL
-from ..errors import CommandError, DataError
-
-
-class WrongArgumentsError(CommandError):
-    """Arguments that are wrong by themselves, or do not go together: the exit status is 2, as of those that `argparse`
-    refuses."""
+from ..errors import CommandError, DataError, WrongArgumentsError
 
 
 @contextmanager

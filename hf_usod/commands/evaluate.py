@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ..constants import AUX_KINDS, DEFAULT_MODEL
-from ..errors import CommandError
-from .common import TILES_HELP, WrongArgumentsError, importing, not_negative, positive, tiles, without_loading_bars
+from ..errors import CommandError, WrongArgumentsError
+from .common import TILES_HELP, importing, not_negative, positive, tiles, without_loading_bars
 from .outputs import check_page, check_report, check_scores
 
 if TYPE_CHECKING:

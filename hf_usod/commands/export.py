@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..errors import CommandError
-from .common import WrongArgumentsError
+from ..errors import CommandError, WrongArgumentsError
 from .outputs import check_folder
 
 MAX_PHOTOS = 64  # that an export looks at

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import CommandError
-from .common import WrongArgumentsError, positive
+from ..errors import CommandError, WrongArgumentsError
+from .common import positive
 from .outputs import check_file
 
 EPILOG = """

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..constants import ALPHAS, AUX_KINDS, EDGES, FORMATS, OUTPUT_KINDS, RUNTIMES
-from ..errors import CommandError, counted, is_out_of_memory
+from ..errors import CommandError, WrongArgumentsError, counted, is_out_of_memory
 from .common import (
     TILES_HELP,
-    WrongArgumentsError,
     check_aux_source,
     checking_arguments,
     importing,
@@ -150,9 +149,6 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _check_pipe(args: argparse.Namespace) -> None:
-    with importing():
-        from ..data.video import is_video_file
-
     if len(args.inputs) > 1 or len(args.save) > 1:
         raise WrongArgumentsError(
             "--output -: takes one picture. Give one photo and one kind, or a folder for --output."
@@ -163,6 +159,10 @@ def _check_pipe(args: argparse.Namespace) -> None:
         raise WrongArgumentsError("--output -: is for one process.")
     if args.mixed_precision not in ("auto", "no"):
         raise WrongArgumentsError("--output -: one photo is computed in full precision; leave out --mixed_precision.")
+
+    with importing():
+        from ..data.video import is_video_file
+
     (photo,) = args.inputs
     what = "a folder" if Path(photo).is_dir() else "a clip" if is_video_file(Path(photo)) else None
     if not Path(photo).exists() and glob.has_magic(photo):

@@ -6,8 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..errors import CommandError
-from .common import WrongArgumentsError
+from ..errors import CommandError, WrongArgumentsError
 from .outputs import check_folder
 
 HF_USOD = (sys.executable, "-m", "hf_usod.cli")

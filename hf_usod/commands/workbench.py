@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from .common import WrongArgumentsError, importing, positive, without_loading_bars
+from ..errors import WrongArgumentsError
+from .common import importing, positive, without_loading_bars
 from .outputs import check_folder
 
 EPILOG = """

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ..data.batches import Failed, lanes_of, picture_bytes, through
 from ..errors import DataError
-from ..files import write_aside
+from ..files import file_state, write_aside
 from ..folding import FEW, fastest
 from ..inference.maps import as_input
 from ..inference.tiled import Tiled, Tiles
@@ -35,14 +35,6 @@ def fingerprint(model: torch.nn.Module, processor: UsodImageProcessor) -> str:
     return digest.hexdigest()[:16]
 
 
-def _state(file: Path | None) -> tuple[str, int, int] | None:
-    """Changes when a file is another, or has been written anew."""
-    if file is None:
-        return None
-    status = file.stat()
-    return str(file), status.st_size, status.st_mtime_ns
-
-
 def map_path(folder: Path, sample: EvaluationSample) -> Path:
     return folder / f"{sample.id}.png"
 
@@ -60,7 +52,10 @@ def prepare_folder(
     Raises:
         FileExistsError: if the folder holds files that were not written here.
     """
-    images = [(sample.id, _state(sample.image), _state(sample.aux), sample.aux_kind) for sample in samples]
+    images = [
+        (sample.id, sample.aux_kind, *((str(file), file and file_state(file)) for file in (sample.image, sample.aux)))
+        for sample in samples
+    ]
     stamp = {
         "model": fingerprint(model, processor),
         "images": hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16],

@@ -3,7 +3,7 @@
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -46,8 +46,12 @@ class Origin:
     content: str | None = None
 
     @classmethod
-    def of(cls, source: Path, kind: str) -> "Origin":
-        return cls(printable(source.name), kind, content_of(source))
+    def of(cls, source: Path) -> "Origin":
+        """Of results of any kind."""
+        return cls(printable(source.name), content=content_of(source))
+
+    def as_kind(self, kind: str) -> "Origin":
+        return replace(self, kind=kind)
 
     @property
     def identifier(self) -> str:

@@ -107,9 +107,11 @@ def _to_do(jobs: Iterable[Job], overwrite: bool, report: Report) -> list[Job]:
     remaining, misfits = [], []
     for job in jobs:
         kept = {} if overwrite else {kind: path for kind, path in job.outputs.items() if path.exists()}
-        for kind, path in list(kept.items())[: max(0, OPENED - len(report.kept))]:
-            if reason := made_of(path).misfit(Origin.of(job.source, kind)):
-                misfits.append(f"{path}: {reason}, and is kept; --overwrite replaces it.")
+        if opened := list(kept.items())[: max(0, OPENED - len(report.kept))]:
+            origin = Origin.of(job.source)
+            for kind, path in opened:
+                if reason := made_of(path).misfit(origin.as_kind(kind)):
+                    misfits.append(f"{path}: {reason}, and is kept; --overwrite replaces it.")
         report.kept += kept.values()
         if missing := {kind: path for kind, path in job.outputs.items() if kind not in kept}:
             remaining.append(replace(job, outputs=missing))
@@ -251,11 +253,11 @@ class _Photos:
     def write(self, job: Job, result: tuple[Image.Image, Tensor]) -> Record:
         start = time.perf_counter()
         shown = self.rendering.shown(*result) if job.outputs else result
+        origin = Origin.of(job.source) if job.outputs else Origin()
         for kind, path in job.outputs.items():
             picture = self.rendering.picture(kind, *shown)
             self.encoding.check_size(picture.size)
-            identifier = Origin.of(job.source, kind).identifier
-            options = self.encoding.options(result[0], job.source.name, picture, identifier)
+            options = self.encoding.options(result[0], job.source.name, picture, origin.as_kind(kind).identifier)
             write_aside(path, partial(picture.save, **options))
         seconds = self.seconds.pop(job.source) + time.perf_counter() - start
         return Record(job.source, job.outputs, result[0].size, seconds)

@@ -9,6 +9,7 @@ from PIL import Image, ImageColor, ImageOps
 
 from ..constants import ALPHAS, EDGES, OUTPUT_KINDS
 from ..errors import DataError
+from ..files import file_state
 from ..models.edge_refiner import foreground_colors, refine_edges
 from ..models.image_processing_usod import read_image, to_rgb
 from ..models.pipeline_usod import levels, render_outputs
@@ -40,22 +41,13 @@ def on_background(cutout: Image.Image, background: str) -> Image.Image:
     Raises:
         DataError: for what is neither.
     """
-    backdrop = _backdrop(background, state(background))
+    backdrop = _backdrop(background, file_state(background))
     if isinstance(backdrop, tuple):
         ground = Image.new("RGB", cutout.size, backdrop)
     else:
         ground = ImageOps.fit(backdrop, cutout.size)
     ground.paste(cutout, mask=cutout)
     return _with_profile_of(cutout, ground)
-
-
-def state(path: str | os.PathLike) -> tuple[int, int] | None:
-    """What changes with a file; None if there is none."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=2)
@@ -128,7 +120,7 @@ class Rendering:
         if self.crop is not None and (isinstance(self.crop, bool) or not 0 <= self.crop <= 1):
             raise DataError(f"crop {self.crop}: must be a share of the object's longer side, in [0, 1]; 5% are 0.05.")
         if self.background not in (None, TRANSPARENT):
-            _backdrop(self.background, state(self.background))
+            _backdrop(self.background, file_state(self.background))
 
     @property
     def has_background(self) -> bool:

@@ -11,13 +11,14 @@ from PIL import Image
 
 from ..constants import OUTPUT_KINDS
 from ..errors import DataError
+from ..files import file_state
 from ..loading import load_pipeline
 from ..models.pipeline_usod import SalientObjectDetectionPipeline
 from ..models.reading_usod import read_photo
 from .encoding import Encoding
 from .maps import Maps
 from .predict import Detects
-from .rendering import Rendering, state
+from .rendering import Rendering
 from .tiled import Tiled, Tiles
 
 
@@ -32,7 +33,7 @@ def _folder_state(folder: str | None) -> frozenset:
     """What changes with a folder's files; nothing for a name or Hub id."""
     if folder is None or not os.path.isdir(folder):
         return frozenset()
-    return frozenset((entry.name, state(entry)) for entry in os.scandir(folder))
+    return frozenset((entry.name, file_state(entry)) for entry in os.scandir(folder))
 
 
 def _shown(

@@ -80,9 +80,9 @@ class _Writers:
         saliency = self.rendering.refined(image, saliency)
         pictures = {kind: self.rendering.picture(kind, image, saliency, opaque=True) for kind in self.outputs}
         if not self.by_kind:
+            origin = Origin.of(self.reader.path)
             for kind, path in self.outputs.items():
-                comment = Origin.of(self.reader.path, kind).comment
-                self.by_kind[kind] = ClipWriter(path, self.reader, pictures[kind], comment)
+                self.by_kind[kind] = ClipWriter(path, self.reader, pictures[kind], origin.as_kind(kind).comment)
             for packet in self.early_sound:
                 self.write_sound(packet)
         for kind, writer in self.by_kind.items():
