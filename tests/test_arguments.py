@@ -258,12 +258,12 @@ def check_refusal(words: list[str], room: Path, capfd) -> None:
     assert took < SECONDS
 
 
-@pytest.mark.parametrize("words", cases(), ids=" ".join)
+@pytest.mark.parametrize("words", list(cases()), ids=" ".join)
 def test_a_wrong_value_is_told_in_a_line(words, room, capfd):
     check_refusal(words, room, capfd)
 
 
-@pytest.mark.parametrize("words", training_cases(), ids=" ".join)
+@pytest.mark.parametrize("words", list(training_cases()), ids=" ".join)
 def test_a_wrong_training_value_is_told_in_a_line(words, room, capfd):
     check_refusal(words, room, capfd)
 

@@ -88,6 +88,13 @@ def when_step(monkeypatch) -> Callable[[int, Callable[[], None]], None]:
     return arrange
 
 
+@pytest.fixture
+def own_workers() -> Callable[[], list[int]]:
+    """The processes begun since the test began: those of another test, which nobody has collected yet, are not its."""
+    others = {worker.pid for worker in multiprocessing.active_children()}
+    return lambda: [worker.pid for worker in multiprocessing.active_children() if worker.pid not in others]
+
+
 def command_line(arguments: CueExtractorArguments) -> list[str]:
     """The arguments as `hf-usod train` is given them."""
     words: list[str] = []
@@ -235,14 +242,12 @@ def test_a_stopped_run_saves_its_step_and_resumes_to_the_same_weights(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_request_that_goes_to_all_processes_saves_the_step(arguments, when_step, capfd, number):
+def test_a_request_that_goes_to_all_processes_saves_the_step(arguments, when_step, own_workers, capfd, number):
     """As a terminal's Ctrl-C, or a cluster that ends a job."""
 
     def stop():
-        workers = [str(worker.pid) for worker in multiprocessing.active_children()]
-        subprocess.run(
-            ["kill", f"-{number}", *workers], check=True
-        )  # from their parent it would be a request of its own
+        # From their parent it would be a request of its own
+        subprocess.run(["kill", f"-{number}", *map(str, own_workers())], check=True)
         time.sleep(1)  # time enough to die of it
         os.kill(os.getpid(), number)
 
@@ -252,10 +257,10 @@ def test_a_request_that_goes_to_all_processes_saves_the_step(arguments, when_ste
     assert checkpoints(arguments.output_dir) == {"checkpoint-5"}
 
 
-def test_a_worker_that_is_killed_is_told_in_a_line(arguments, when_step, capfd):
+def test_a_worker_that_is_killed_is_told_in_a_line(arguments, when_step, own_workers, capfd):
     def kill():
-        for worker in multiprocessing.active_children():
-            os.kill(worker.pid, signal.SIGKILL)
+        for worker in own_workers():
+            os.kill(worker, signal.SIGKILL)
         time.sleep(1)
 
     when_step(3, kill)

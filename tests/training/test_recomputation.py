@@ -64,7 +64,7 @@ def test_maps_gradients_and_statistics_are_the_same_and_less_is_kept(model):
         torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-5, atol=1e-8, msg=name)
 
 
-FREED = """
+FREED = r"""
 import re, torch
 from hf_usod.training.processes import prepare_cpu
 prepare_cpu(spare_memory={spare})
