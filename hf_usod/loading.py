@@ -8,6 +8,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
+from transformers.utils import find_adapter_config_file
 
 from .assets import checkpoint_names, checkpoint_source, is_adapter_folder
 from .constants import DEFAULT_MODEL
@@ -53,8 +54,14 @@ def base_of(adapter: str) -> str:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether an embedded name or a folder is an adapter's, and no model's."""
-    return is_adapter_folder(Path(checkpoint_source(name)))
+    """Whether an embedded name, a folder or a Hub id is an adapter's, and no model's."""
+    folder = Path(checkpoint_source(name))
+    if folder.is_dir() or "/" not in name:
+        return is_adapter_folder(folder)
+    try:
+        return find_adapter_config_file(name) is not None
+    except FAILURES:  # no Hub id, or nothing there; who loads it says so
+        return False
 
 
 def _reason(name: str, kind: str, error: BaseException) -> str:

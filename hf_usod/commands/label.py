@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     state = join_processes(None)  # not `PartialState`, which does not know of ACCELERATE_USE_CPU by itself
     alone = state.num_processes == 1
     try:
-        plan = plan_jobs(args.images, args.output, ["label"])
+        plan = plan_jobs(args.images, args.output, ["label"], without_results=True)
         if clips := [job.source for job in plan.jobs if job.is_clip]:
             raise CommandError(
                 f"{clips[0]}: is a clip; label takes photos. Save its frames as pictures and name those."

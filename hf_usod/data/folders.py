@@ -1,5 +1,6 @@
 """Finding and checking the images of folder trees. Nothing here knows of masks: training reads images alone."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -13,6 +14,9 @@ from tqdm.auto import tqdm
 from ..errors import DataError
 from ..models.image_processing_usod import read_image
 from ..models.reading_usod import fault
+from .origin import is_result
+
+_logger = logging.getLogger(__name__)
 
 Image.init()
 # What Pillow can open and people call an image; documents and video containers are not.
@@ -122,6 +126,35 @@ def list_images(root: str | Path) -> list[Path]:
     if not (paths := walk(root).images):
         raise FileNotFoundError(f"{root}: holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES)[:8])}, …).")
     return paths
+
+
+def find_results(paths: Sequence[Path]) -> set[Path]:
+    """Those images that this package made of others, as their headers say."""
+
+    def says_so(path: Path) -> bool:
+        try:
+            with Image.open(path) as image:
+                return is_result(image)
+        except Exception:  # Pillow's readers raise almost anything on damaged files; who reads the photo says so
+            return False
+
+    with ThreadPoolExecutor() as pool:
+        return {path for path, made in zip(paths, pool.map(says_so, paths), strict=True) if made}
+
+
+def list_photos(root: str | Path) -> list[Path]:
+    """As `list_images`, without results of this package that lie among them, of which a warning is logged.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist, or holds no image but such results.
+    """
+    paths = list_images(root)
+    results = find_results(paths)
+    if len(results) == len(paths):
+        raise FileNotFoundError(f"{root}: holds no images but results of hf-usod. Give the folder of the photos.")
+    if results:
+        _logger.warning("%s: %d images below it are results of hf-usod, no photos; left out.", root, len(results))
+    return [path for path in paths if path not in results]
 
 
 def upright_size(path: Path) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import DataError
-from .folders import list_images, output_names
+from .folders import list_images, list_photos, output_names
 
 Item = TypeVar("Item")
 
@@ -39,7 +39,8 @@ def list_samples(
     """The samples of folders of images, in their order.
 
     Args:
-        images: folders; their trees are searched. The ids of several folders begin with the folder's place, `0/…`.
+        images: folders; their trees are searched, and results of this package in them left out. The ids of several
+            folders begin with the folder's place, `0/…`.
         aux: for each of them the folder with its auxiliary maps, by relative path and stem, or None. An image may
             have none; that a map belongs to no image is an error.
         aux_kinds: for each of them what its maps are, if that is known.
@@ -53,7 +54,7 @@ def list_samples(
         raise ValueError(f"{len(images)} folders of images but {len(aux)} of auxiliary maps; give None for none.")
     samples: list[Sample] = []
     for place, (folder, aux_folder) in enumerate(zip(images, aux or [None] * len(images), strict=True)):
-        paths = list_images(folder)
+        paths = list_photos(folder)
         maps: dict[str, Path] = {}
         if aux_folder is not None:
             map_paths = list_images(aux_folder)

@@ -20,7 +20,7 @@ from ..errors import DataError
 from ..extras import require
 from ..files import write_aside
 from ..models.image_processing_usod import read_image
-from .folders import VIDEO_SUFFIXES, list_images
+from .folders import VIDEO_SUFFIXES, list_photos
 
 FRAMES_FOLDER = "JPEGImages"
 FLOW_SIDE = 480  # pixels; the models look at 320
@@ -75,7 +75,7 @@ def list_sequences(root: str | Path) -> list[FrameSequence]:
         FileNotFoundError: if the folder does not exist or holds no image.
     """
     root = Path(root)
-    paths = list_images(root)
+    paths = list_photos(root)
     in_data_sets = [path for path in paths if FRAMES_FOLDER in path.relative_to(root).parts[:-1]]
     sequences = group_frames(in_data_sets or paths)
     return [FrameSequence(Path(each.name).relative_to(root).as_posix(), each.frames) for each in sequences]
@@ -205,7 +205,7 @@ def write_flow(
     Args:
         root: see `list_sequences`; for a data set its `JPEGImages`, with `optical` beside it as the output.
         output: gets `<sequence>/<frame's stem>.jpg`, as `list_samples` wants it.
-        readable: the frames that can be read, as `list_images` names them; the others are no one's neighbors. By
+        readable: the frames that can be read, as `list_photos` names them; the others are no one's neighbors. By
             default all.
         wanted: those whose flow is computed; by default all.
 

@@ -1,9 +1,8 @@
 """How the pictures of a photo are written, and what they keep of it beside its pixels."""
 
 import math
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,14 +12,11 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..constants import FORMATS
+from ..data.origin import IDENTIFIER, MARK, SOURCE, Origin, printable
 from ..data.video import is_video_file
 from ..errors import DataError
 from .clip_files import comment_of
 
-_SOURCE = "Source"  # the PNG text that names the photo; in other formats that is XMP's dc:source
-_IDENTIFIER = "Identifier"  # the PNG text that tells what is shown of which content; else dc:identifier
-_MARK = "hf_usod:"  # what an identifier begins with: `hf_usod:mask:48213-5c0ffee5`
-_BEGINNING = 2**16  # bytes
 _LONGEST_SIDE = {"webp": 16383, "jpg": 65500}  # pixels that a format has room for
 _LONGEST_EXIF = 65533  # bytes in a JPEG
 _DUBLIN_CORE = "http://purl.org/dc/elements/1.1/"
@@ -29,66 +25,6 @@ _XMP = (
     f'<rdf:Description rdf:about="" xmlns:dc="{_DUBLIN_CORE}"><dc:source>{{}}</dc:source>'
     "<dc:identifier>{}</dc:identifier></rdf:Description></rdf:RDF></x:xmpmeta>"
 )
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a result was made of, and as what. What it does not tell, as results of earlier versions, is None.
-
-    Args:
-        name: of the photo's or clip's file, `printable`.
-        kind: of `OUTPUT_KINDS`.
-        content: see `content_of`.
-    """
-
-    name: str | None = None
-    kind: str | None = None
-    content: str | None = None
-
-    @classmethod
-    def of(cls, source: Path) -> "Origin":
-        """Of results of any kind."""
-        return cls(printable(source.name), content=content_of(source))
-
-    def as_kind(self, kind: str) -> "Origin":
-        return replace(self, kind=kind)
-
-    @property
-    def identifier(self) -> str:
-        return f"{_MARK}{self.kind}:{self.content or ''}"
-
-    @property
-    def comment(self) -> str:
-        """What clips hold, which have no field for more."""
-        return f"{self.identifier} {self.name}"
-
-    @classmethod
-    def parse(cls, name: str | None, identifier: str | None) -> "Origin":
-        mark, _, told = (identifier or "").partition(_MARK)
-        kind, _, content = ("" if mark else told).partition(":")
-        return cls(name or None, kind or None, content or None)
-
-    def misfit(self, wanted: "Origin") -> str | None:
-        """Why a result of this origin is not the wanted one, as far as both tell."""
-        if self.name not in (None, wanted.name):
-            return f"was made of {self.name}, not of {wanted.name}"
-        if self.kind not in (None, wanted.kind):
-            return f"holds the {self.kind} of {wanted.name}, not the {wanted.kind}"
-        if None not in (self.content, wanted.content) and self.content != wanted.content:
-            return f"was made of another {wanted.name}"
-        return None
-
-
-def content_of(path: Path) -> str | None:
-    """What tells a file from others of its name, wherever they lie: its size, and a CRC-32 of its beginning; None if it
-    cannot be read."""
-    try:
-        if not path.is_file():  # a pipe can be read once
-            return None
-        with open(path, "rb") as file:
-            return f"{path.stat().st_size}-{zlib.crc32(file.read(_BEGINNING)):08x}"
-    except OSError:
-        return None
 
 
 @dataclass(frozen=True)
@@ -149,7 +85,7 @@ class Encoding:
         options: dict[str, Any] = {"format": {"jpg": "jpeg"}.get(self.format, self.format)}
         if self.format == "png":
             options["pnginfo"] = PngInfo()
-            for name, text in ((_SOURCE, printable(source)), (_IDENTIFIER, identifier)):
+            for name, text in ((SOURCE, printable(source)), (IDENTIFIER, identifier)):
                 if text:
                     options["pnginfo"].add_text(name, text)
         else:
@@ -169,32 +105,19 @@ class Encoding:
         return options
 
 
-def printable(name: str) -> str:
-    """A file's name as a picture can hold it: what is no letter, or no UTF-8, is escaped."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)
-
-
 def made_of(path: Path) -> Origin:
     """What a result tells of its origin."""
     if is_video_file(path):
         identifier, _, name = (comment_of(path) or "").partition(" ")
-        return Origin.parse(name, identifier) if identifier.startswith(_MARK) else Origin()
+        return Origin.parse(name, identifier) if identifier.startswith(MARK) else Origin()
     try:
         with Image.open(path) as image:
             if "xmp" in image.info:
                 xmp = ElementTree.fromstring(image.info["xmp"])
                 return Origin.parse(*(xmp.findtext(f".//{{{_DUBLIN_CORE}}}{x}") for x in ("source", "identifier")))
-            return Origin.parse(image.info.get(_SOURCE), image.info.get(_IDENTIFIER))
+            return Origin.parse(image.info.get(SOURCE), image.info.get(IDENTIFIER))
     except Exception:  # whatever lies there, it is kept
         return Origin()
-
-
-def is_result(picture: Image.Image) -> bool:
-    """Whether a picture, as it was read from a file, says that this package made it."""
-    xmp = picture.info.get("xmp", b"")
-    return str(picture.info.get(_IDENTIFIER, "")).startswith(_MARK) or (
-        isinstance(xmp, bytes) and f"<dc:identifier>{_MARK}".encode() in xmp
-    )
 
 
 def _upright_exif(photo: Image.Image) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import output_names
-from ..data.folders import Tree, identity, walk
+from ..data.folders import Tree, find_results, identity, walk
 from ..data.video import is_video_file
 from ..errors import DataError
 from ..files import nearest, why_unwritable
@@ -53,16 +53,22 @@ def _matches(inputs: Iterable[str | Path], output: Path) -> Iterator[Path]:
             yield path
 
 
-def _find_sources(inputs: Sequence[str | Path], output: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+def _find_sources(
+    inputs: Sequence[str | Path], output: Path, without_results: bool
+) -> tuple[list[tuple[Path, Path]], list[str]]:
     """Files, folder trees and glob patterns as (source, its path relative to what all inputs share), each once; and
     lines on what was passed over."""
     sources: dict[Path, None] = {}
     bases: list[Path] = []
     empty: list[str] = []
+    left_out: list[str] = []
     all_trees = Tree()
     for path in _matches(inputs, output):
         if path.is_dir():
             tree = walk(path, skip=output)
+            if without_results and (results := find_results(tree.images)):
+                tree.images = [image for image in tree.images if image not in results]
+                left_out.append(f"{path}: {len(results)} images below it are results of hf-usod, no photos; left out.")
             sources.update(dict.fromkeys(tree.images))
             bases.append(path)
             empty += [] if tree.images else [f"{path}: no images found in this folder."]
@@ -76,9 +82,9 @@ def _find_sources(inputs: Sequence[str | Path], output: Path) -> tuple[list[tupl
     all_trees.unreadable = [photo for photo in all_trees.unreadable if photo not in sources]
     if not sources:
         searched = ", ".join(map(str, inputs))
-        raise FileNotFoundError(" ".join([f"{searched}: no images found.", *all_trees.passed_over()]))
+        raise FileNotFoundError(" ".join([f"{searched}: no images found.", *left_out, *all_trees.passed_over()]))
     shared = os.path.commonpath(bases)
-    return [(source, source.relative_to(shared)) for source in sources], [*empty, *all_trees.passed_over()]
+    return [(source, source.relative_to(shared)) for source in sources], [*empty, *left_out, *all_trees.passed_over()]
 
 
 def _check_folder(output: Path) -> None:
@@ -109,6 +115,7 @@ def plan_jobs(
     kinds: Sequence[str],
     transparent: Collection[str] = (),
     suffix: str = ".png",
+    without_results: bool = False,
 ) -> Plan:
     """All jobs of a prediction, of files, folder trees and glob patterns.
 
@@ -116,6 +123,10 @@ def plan_jobs(
     A file that is named is taken whatever its name. One kind of output is named `<stem>.png`, several
     `<stem>_<kind>.png`, in the folder structure of the inputs, or with another `suffix`; those of clips end in `.mp4`,
     or in `.webm` if their kind is in `transparent`.
+
+    Args:
+        without_results: opens every image of the folders, to leave out results of this package before names are given;
+            otherwise who reads them may pass them over.
 
     Raises:
         FileNotFoundError: for an input that does not exist, or folders without any image.
@@ -125,7 +136,7 @@ def plan_jobs(
     """
     inputs, output = list(inputs), Path(os.path.abspath(output))
     _check_folder(output)
-    sources, notes = _find_sources(inputs, output)
+    sources, notes = _find_sources(inputs, output, without_results)
     given = {Path(os.path.abspath(path)) for path in inputs}
     names = {kind: "" if len(kinds) == 1 else f"_{kind}" for kind in kinds}
     jobs = []

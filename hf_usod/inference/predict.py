@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from ..data import by_stem
 from ..data.batches import Failed, lanes_of, picture_bytes, through
+from ..data.origin import Origin, is_result
 from ..data.video import group_frames, neighbors, read_flow_image, require_opencv
 from ..errors import DataError, OutputError, UsodError, counted, is_out_of_memory
 from ..files import is_disk_full, write_aside
@@ -23,7 +24,7 @@ from ..folding import FEW
 from ..models.image_processing_usod import check_aux, read_aux
 from ..models.reading_usod import read_photo
 from .agreement import Detected, agreed
-from .encoding import Encoding, Origin, is_result, made_of
+from .encoding import Encoding, made_of
 from .jobs import Job, check_untouched, plan_jobs
 from .maps import Maps
 from .rendering import Rendering

@@ -12,11 +12,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data.batches import BYTES_A_PIXEL, Done, Failed, lanes_of, through
+from ..data.origin import Origin
 from ..data.video import flow_frame, flow_image, require_opencv
 from ..errors import ClipError, DataError, UsodError
 from .agreement import agreed
 from .clip_files import CONTAINERS, ClipReader, ClipWriter
-from .encoding import Origin
 from .jobs import partial_path
 from .maps import Maps
 from .rendering import Rendering

@@ -5,8 +5,10 @@ import pytest
 from PIL import Image
 
 from hf_usod.data import evenly_spread, find_unreadable, list_images, list_samples
-from hf_usod.data.folders import upright_size
+from hf_usod.data.folders import list_photos, upright_size
 from hf_usod.errors import DataError
+from hf_usod.inference.encoding import Encoding
+from hf_usod.inference.jobs import plan_jobs
 
 
 def test_links_to_folders_are_followed_once(tmp_path):
@@ -63,3 +65,24 @@ def test_links_of_photos_to_nowhere_are_photos_that_cannot_be_read(tmp_path):
     assert str(raised.value) == f"{told}."
     with pytest.raises(FileNotFoundError):
         upright_size(tmp_path / "missing.png")
+
+
+def test_results_among_the_photos_are_left_out(tmp_path, caplog):
+    """And take no photo's name: labels, and the ids of a run, are what they are without them."""
+    photo = Image.new("RGB", (8, 8), "red")
+    photo.save(tmp_path / "a.jpg")
+    photo.save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes(b"damaged")
+    for name, suffix in (("a", "png"), ("b_cutout", "webp"), ("d", "jpg")):
+        options = Encoding(suffix).options(photo, f"{name}.jpg", photo, "hf_usod:cutout:1-2")
+        photo.save(tmp_path / f"{name}.{suffix}", **options)
+    assert [path.name for path in list_photos(tmp_path)] == ["a.jpg", "b.png", "c.png"]
+    assert "3 images below it are results of hf-usod" in caplog.text
+    assert [sample.id for sample in list_samples([tmp_path])] == ["a", "b", "c"]
+    plan = plan_jobs([tmp_path], tmp_path / "labels", ["label"], without_results=True)
+    assert [job.outputs["label"].name for job in plan.jobs] == ["a.png", "b.png", "c.png"]
+    assert plan.notes == [f"{tmp_path}: 3 images below it are results of hf-usod, no photos; left out."]
+    for path in (tmp_path / "a.jpg", tmp_path / "b.png", tmp_path / "c.png"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="no images but results of hf-usod"):
+        list_samples([tmp_path])

@@ -65,6 +65,12 @@ with torch.no_grad():
 maps = {name: output.logits.numpy() for name, output in outputs.items()}
 maps["pipeline"] = np.asarray(pipeline("salient-object-detection", model=model_id)(photo)["saliency"])
 np.savez(results, **maps)
+
+from hf_usod.loading import is_adapter, load
+
+assert is_adapter(adapter_id)
+assert not any(map(is_adapter, (model_id, "tester/missing", "a//b", "none/such/folder")))
+assert load(adapter_id).model.active_adapters() == ["default"]  # as a model, it brings its base
 """
 
 # Cannot import the package; arguments as they come
