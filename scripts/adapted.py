@@ -18,12 +18,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hf_usod.adapting.candidates import DEFAULT
+from hf_usod.adapting import adapt as adapting
+from hf_usod.adapting.candidates import DEFAULT, embedded
 from hf_usod.cli import main as run_command
 from hf_usod.constants import DEFAULT_MODEL
+from hf_usod.data import by_stem
 from hf_usod.evaluation.curves import pyplot
+from hf_usod.evaluation.reading import read_ground_truth
+from hf_usod.evaluation.usod_saliency.reading import as_mask
 from hf_usod.files import read_json, write_aside, write_json, write_text
+from hf_usod.labels import read_label
 from hf_usod.text_tables import markdown_table
+from hf_usod.training.processes import prepare_cpu
+
+RIGHT = 0.5  # IoU with the mask, above which a label is right
 
 KEPT = ("quality", "chosen", "reason", "tiles", "notes", "seconds")  # of what the command says of itself
 SCORES = ("mae", "f_adaptive", "e_adaptive")
@@ -59,6 +67,38 @@ def score(args: argparse.Namespace) -> None:
             "scores": scores,
         },
     )
+
+
+def alone(args: argparse.Namespace) -> None:
+    adapting.embedded = lambda: embedded()[:1]
+    prepare_cpu()
+    adapting.adapt(adapting.AdaptArguments(args.images, args.output, resume=args.resume))
+
+
+def overlap(label: Path, mask: Path) -> float:
+    """The IoU of a label and a mask."""
+    found, truth = read_label(label) > 0.5, as_mask(read_ground_truth(mask)).astype(bool)
+    return float((found & truth).sum() / max(1, (found | truth).sum()))
+
+
+def labels(args: argparse.Namespace) -> None:
+    found = {}
+    for name in read_json(args.folder / "adapt.json")["sources"]:
+        used = by_stem(args.folder / "images" / name)
+        overlaps = {
+            id: overlap(label, args.masks / f"{id}.png") for id, label in by_stem(args.folder / "labels" / name).items()
+        }
+        shown = {"made": list(overlaps), "learned from": [id for id in overlaps if id in used]}
+        found[name] = {
+            kind: {
+                "labels": len(ids),
+                "right": sum(overlaps[id] > RIGHT for id in ids),
+                "iou": round(sum(overlaps[id] for id in ids) / len(ids), 4),
+            }
+            for kind, ids in shown.items()
+        }
+    write_json(args.output, {"name": args.name, "labels": found})
+    print(args.output)
 
 
 def kind_of(name: str) -> str:
@@ -107,6 +147,17 @@ def main() -> None:
     scoring.add_argument("--output", type=Path, required=True, metavar="FILE.json")
     scoring.add_argument("evaluate", nargs="+", help="options of `hf-usod evaluate`, after --")
     scoring.set_defaults(run=score)
+    lonely = commands.add_parser("alone")
+    lonely.add_argument("images", type=Path)
+    lonely.add_argument("--output", type=Path, required=True, metavar="DIR")
+    lonely.add_argument("--resume", action="store_true")
+    lonely.set_defaults(run=alone)
+    rating = commands.add_parser("labels")
+    rating.add_argument("folder", type=Path, help="that `hf-usod adapt` or `alone` wrote")
+    rating.add_argument("--name", required=True, help="of the images")
+    rating.add_argument("--masks", type=Path, required=True, metavar="DIR", help="of the images")
+    rating.add_argument("--output", type=Path, required=True, metavar="FILE.json")
+    rating.set_defaults(run=labels)
     drawing = commands.add_parser("draw")
     drawing.add_argument("results", nargs="+", type=Path, metavar="FILE.json")
     drawing.add_argument("--table", type=Path, required=True, metavar="FILE.md")

@@ -82,7 +82,7 @@ def place(labels: Sequence[Label], folder: Path) -> None:
 
 def train(args: argparse.Namespace) -> None:
     prepare_cpu()
-    source = Source("reviewed", embedded()[0], "pixel")
+    source = Source("reviewed", embedded()[0], "pixel", embedded()[0])
     samples = evenly_spread(folder_samples(*map(Path, args.train.split(":"))), args.most)
     folder = args.runs / args.name / "labels"
     make_labels(source, [Sample(s.id, s.image) for s in samples if s.image], folder, None, 4)

@@ -21,6 +21,7 @@ from .candidates import (
     DEFAULT,
     Candidate,
     Source,
+    agreeing,
     embedded,
     judge,
     judge_labels,
@@ -37,6 +38,7 @@ from .progress import plan_steps, read_progress
 from .review import settle_reviews, write_reviewed
 
 LEAST_TILED = 2 * AUTO_LEAST  # pixels of the median image's longer side, above which windows may show more
+FEWEST_CONFIRMED = 20  # labels that others confirm; with fewer, those that nothing confirms are learned from too
 LEAST_OBJECT, MOST_OBJECT = 0.002, 0.9  # share of an image; a label of less or more says nothing
 
 Result = TypeVar("Result")
@@ -148,14 +150,15 @@ class _Adaptation:
         for source in sources:
             labels = self.folder.labels(source.name)
             made = self._step(f"labels {source.name}", partial(self._label, source, labels))
-            if (used := self._usable(source, made, labels)) is None:
+            if (found := self._usable(source, made, labels)) is None:
                 names.remove(source.name)
                 self._plan(names)
                 continue
-            self.folder.place(used, source.name)
-            images, aux = self.folder.images(source.name), self._aux(used, source.name)
+            samples, used = found
+            self.folder.place(samples, source.name)
+            images, aux = self.folder.images(source.name), self._aux(samples, source.name)
             run = self.folder.root / "runs" / source.name
-            work = partial(train_adapter, source, images, aux, labels, run, self.args.seed)
+            work = partial(train_adapter, source, used, images, aux, labels, run, self.args.seed)
             self._judge(self._step(f"training {source.name}", work))
         return self._choose()
 
@@ -233,11 +236,12 @@ class _Adaptation:
         reviewed labels."""
         best = self._candidate(self._best()[0])
         # An adapter's labels are kept as they are
-        sources = [Source(f"trained-by-{best.name}", best, "none" if best.adapter else "pixel")]
+        sources = [Source(f"trained-by-{best.name}", best, "none" if best.adapter else "pixel", best)]
         if harm := self._harm(cues.name):
             self.notes.append(f"Labels of the cue extractor were not used: {harm}.")
         else:
-            sources.append(Source(f"trained-by-{CUES}", cues, label_refinement()))
+            confirmed_by = sources[0].name
+            sources.append(Source(f"trained-by-{CUES}", cues, label_refinement(), best, confirmed_by=confirmed_by))
         makers = {source.name: source for source in sources}
         for name, review in self.reviews:
             if review.labels not in makers:
@@ -245,8 +249,7 @@ class _Adaptation:
                     f"{self.folder.root / 'review.json'}: there are no labels {review.labels}; there are: "
                     f"{', '.join(makers)}."
                 )
-            maker = makers[review.labels]
-            sources.append(Source(name, maker.candidate, maker.refine, review=review))
+            sources.append(replace(makers[review.labels], name=name, review=review, confirmed_by=None))
         return sources
 
     def _label(self, source: Source, labels: Path) -> Sequence[Sample]:
@@ -256,10 +259,18 @@ class _Adaptation:
         make_labels(source, self.training, labels, self.args.device, self.args.batch_size)
         return self.training
 
-    def _usable(self, source: Source, training: Sequence[Sample], labels: Path) -> list[Sample] | None:
-        """The images whose labels hold an object and a ground; None if most do not, or too few are left."""
+    def _usable(self, source: Source, training: Sequence[Sample], labels: Path) -> tuple[list[Sample], str] | None:
+        """The images whose labels hold an object and a ground, or those of them whose labels others confirm, and which
+        these are in words; None if most labels say nothing, or too few are left."""
         shares = judge_labels(training, labels)
         used = [sample for sample in training if LEAST_OBJECT <= shares[sample.id] <= MOST_OBJECT]
+        if source.confirmed_by:
+            confirmed = agreeing(used, labels, self.folder.labels(source.confirmed_by))
+            told = f"{source.name}: labels of {source.confirmed_by} confirm {len(confirmed)} of {len(training)}"
+            if len(confirmed) >= FEWEST_CONFIRMED:
+                self.notes.append(f"{told}; the others were left out.")
+                return confirmed, f"where those of {source.confirmed_by} agree"
+            self.notes.append(f"{told}, too few to learn from these alone.")
         dropped = len(training) - len(used)
         too_few = len(used) < FEWEST_LABELS
         if dropped > len(training) / 2 or too_few:
@@ -272,7 +283,7 @@ class _Adaptation:
             self.notes.append(
                 f"{source.name}: {dropped} of {len(training)} labels, empty or all object, were left out."
             )
-        return used
+        return used, "as you reviewed them" if source.review else "as they are"
 
     def _aux(self, samples: Sequence[Sample], name: str = "train") -> Path | None:
         return self.folder.aux(name) if any(sample.aux for sample in samples) else None

@@ -39,6 +39,9 @@ STEPS = (
 )
 
 
+LEAST_AGREEMENT = 0.35  # IoU of two labels above which one confirms the other
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A model whose maps are compared.
@@ -64,18 +67,17 @@ class Source:
     """What makes labels, and how they are used.
 
     Args:
-        review: what a person said of them.
+        begins_with: the detector whose adapter is trained on; without adapter, a new one is trained.
+        review: what a person said of the labels.
+        confirmed_by: the name of other labels. Where these agree, the labels are learned from; if enough are left.
     """
 
     name: str
     candidate: Candidate
     refine: str
+    begins_with: Candidate
     review: Review | None = None
-
-    @property
-    def begins_with(self) -> str | None:
-        """The adapter that is trained on, that of the detector that made the labels; None for a new one."""
-        return self.candidate.adapter if self.candidate.is_detector else None
+    confirmed_by: str | None = None
 
 
 def embedded() -> list[Candidate]:
@@ -124,7 +126,7 @@ def transfer_arguments(images: Path, aux: Path | None, folder: Path, seed: int) 
 def detector_arguments(
     images: Path, aux: Path | None, labels: Path, folder: Path, seed: int, begins_with: str | None = None
 ) -> DetectorArguments:
-    """Of the training of a new adapter, or of one that is trained on: by its own labels, that it may not forget."""
+    """Of the training of a new adapter, or of one that is trained on, gently, that it may not forget."""
     shared = _shared(images, aux, folder, seed) | {"labels": [str(labels)], "spr": "none"}
     if begins_with is None:
         return DetectorArguments(**shared, adapt=DEFAULT_MODEL, learning_rate=RATE)
@@ -203,10 +205,27 @@ def judge_labels(samples: Sequence[Sample], folder: Path) -> dict[str, float]:
     return {sample.id: float((read_label(folder / f"{sample.id}.png") > 0.5).mean()) for sample in samples}
 
 
-def train_adapter(source: Source, images: Path, aux: Path | None, labels: Path, folder: Path, seed: int) -> Candidate:
-    """Trains an adapter of the default model; goes on where it was stopped."""
-    adapter = train_detector(detector_arguments(images, aux, labels, folder, seed, source.begins_with))
-    kept = "as you reviewed them" if source.review else "as they are"
-    trained = f"{source.candidate.name}, trained on" if source.begins_with else "an adapter trained"
-    about = f"{trained} here with labels by {source.candidate.name} ({source.refine}), {kept}"
+def agreeing(samples: Sequence[Sample], folder: Path, other: Path) -> list[Sample]:
+    """The samples whose labels in two folders agree: their IoU is above `LEAST_AGREEMENT`."""
+
+    def agree(sample: Sample) -> bool:
+        label, confirming = (read_label(each / f"{sample.id}.png") > 0.5 for each in (folder, other))
+        union = int((label | confirming).sum())
+        return union > 0 and int((label & confirming).sum()) > LEAST_AGREEMENT * union
+
+    return [sample for sample in samples if agree(sample)]
+
+
+def train_adapter(
+    source: Source, used: str, images: Path, aux: Path | None, labels: Path, folder: Path, seed: int
+) -> Candidate:
+    """Trains an adapter of the default model; goes on where it was stopped.
+
+    Args:
+        used: which of the labels, for a reader.
+    """
+    begun = source.begins_with
+    adapter = train_detector(detector_arguments(images, aux, labels, folder, seed, begun.adapter))
+    trained = f"{begun.name}, trained on" if begun.adapter else "an adapter trained"
+    about = f"{trained} here with labels by {source.candidate.name} ({source.refine}), {used}"
     return Candidate(source.name, DEFAULT_MODEL, str(adapter), about)

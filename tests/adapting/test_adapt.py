@@ -15,12 +15,13 @@ from hf_usod.adapters import UsodAdapterConfig
 from hf_usod.adapting import adapt as adapting
 from hf_usod.adapting import candidates, inspection
 from hf_usod.adapting.adapt import AdaptArguments, adapt, split
-from hf_usod.adapting.candidates import DEFAULT, Candidate
+from hf_usod.adapting.candidates import CUES, DEFAULT, Candidate
 from hf_usod.adapting.inspection import FEWEST_LABELS
 from hf_usod.adapting.review import Review, write_review
 from hf_usod.cli import main
 from hf_usod.data import Sample
 from hf_usod.errors import RunError
+from hf_usod.files import write_aside
 from hf_usod.outlines import ImageQuality
 from hf_usod.quality.measure import FolderQuality
 from hf_usod.training.locks import lock_folder
@@ -140,8 +141,41 @@ def test_an_adapter_that_is_best_is_trained_on_by_its_own_labels(photos, small, 
     after = load_file(f"{trained_on.adapter}/adapter_model.safetensors")
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, rtol=0, atol=1e-6, msg=name)
-    new = load_file(tmp_path / "domain/runs/trained-by-cues/model/adapter_model.safetensors")
-    assert any((new[name] - value).abs().max() > 1e-3 for name, value in before.items())
+    by_cues = next(candidate for candidate in found.candidates if candidate.name == "trained-by-cues")
+    assert by_cues.about.startswith("package, trained on here with labels by cues (")
+
+
+def test_labels_of_cues_are_learned_from_where_others_confirm_them(photos, small, tmp_path, monkeypatch):
+    """The labels are the test's: 12 of 17 agree, of the others two are empty."""
+    shape, made, count = (72, 80), [], 17
+
+    def write_labels(source, samples, folder, *more):
+        for place, sample in enumerate(samples):
+            label = np.zeros(shape, bool)
+            label[:20, :20] = True
+            if source.candidate.name == CUES:
+                label[:, :] = False
+                height = {0: 0, 1: 0, 2: 7, 3: 7, 4: 6}.get(place, 8)  # of 20: an IoU of .35 is not above .35
+                label[:height, :20] = True
+            write_aside(folder / f"{sample.id}.png", Image.fromarray(label).convert("L").save)
+        made.append(source)
+
+    monkeypatch.setattr(adapting, "make_labels", write_labels)
+    monkeypatch.setattr(adapting, "find_harm", lambda quality, default: "")
+    monkeypatch.setattr(adapting, "FEWEST_CONFIRMED", count - 5)
+    found = adapt(AdaptArguments(photos, tmp_path / "domain"), tell=lambda line: None)
+    assert [(source.name, source.confirmed_by) for source in made][1:] == [("trained-by-cues", made[0].name)]
+    told = f"trained-by-cues: labels of {made[0].name} confirm {count - 5} of {count}; the others were left out."
+    assert told in found.notes
+    run = tmp_path / "domain" / "images"
+    assert sum(path.is_file() for path in (run / "trained-by-cues").rglob("*")) == count - 5
+    about = {candidate.name: candidate.about for candidate in found.candidates}
+    assert about["trained-by-cues"].endswith(f", where those of {made[0].name} agree")
+
+    monkeypatch.setattr(adapting, "FEWEST_CONFIRMED", count)
+    found = adapt(AdaptArguments(photos, tmp_path / "all"), tell=lambda line: None)
+    assert any(note.endswith("too few to learn from these alone.") for note in found.notes)
+    assert sum(path.is_file() for path in (tmp_path / "all/images/trained-by-cues").rglob("*")) == count - 2
 
 
 def test_tiles_are_tried_on_large_images_and_used_where_they_fit_better(photos, small, tmp_path, monkeypatch, capsys):
@@ -274,7 +308,7 @@ def test_ten_labels_are_enough_and_fewer_are_said(tmp_path, monkeypatch, left, d
     shares = {sample.id: 0.3 if place < left else 0.0 for place, sample in enumerate(samples)}
     monkeypatch.setattr(adapting, "judge_labels", lambda samples, folder: shares)
     adaptation = adapting._Adaptation(AdaptArguments(tmp_path, tmp_path / "domain"), None, print, None)
-    source = candidates.Source("x", candidates.embedded()[0], "none")
+    source = candidates.Source("x", candidates.embedded()[0], "none", candidates.embedded()[0])
     used = adaptation._usable(source, samples, tmp_path)
     assert used == (None if note and "not trained" in note else samples[:left])
     assert adaptation.notes == ([note] if note else [])

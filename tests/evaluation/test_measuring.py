@@ -37,6 +37,39 @@ def test_a_chart_is_one_picture_of_any_number_of_results(number, tmp_path, monke
     assert {path.name for path in tmp_path.glob("chart*")} == {"chart.png"}
 
 
+def test_labels_are_counted_by_the_masks(tmp_path, monkeypatch):
+    """Of three labels one is right, one half right, which is not enough, and one wrong; two were learned from."""
+    square = np.zeros((8, 8), np.uint8)
+    square[:4] = 255
+    folder = tmp_path / "adapted"
+    for path, picture in {
+        **{folder / "labels" / "by-x" / f"{name}.png": square for name in ("a/1", "2", "3")},
+        **{folder / "images" / "by-x" / f"{name}.png": square for name in ("a/1", "2")},
+        tmp_path / "masks" / "a" / "1.png": square,
+        tmp_path / "masks" / "2.png": np.full((8, 8), 255, np.uint8),
+        tmp_path / "masks" / "3.png": 255 - square,
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    (folder / "adapt.json").write_text(json.dumps({"sources": ["by-x"]}))
+    words = [
+        "adapted.py",
+        "labels",
+        folder,
+        "--name",
+        "x",
+        "--masks",
+        tmp_path / "masks",
+        "--output",
+        tmp_path / "x.json",
+    ]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    script("adapted").main()
+    found = json.loads((tmp_path / "x.json").read_text())["labels"]["by-x"]
+    assert found["made"] == {"labels": 3, "right": 1, "iou": 0.5}
+    assert found["learned from"] == {"labels": 2, "right": 1, "iou": 0.75}
+
+
 def test_tiles_of_another_set_are_measured_though_the_file_holds_one(tmp_path, monkeypatch):
     tiles, measured = script("tiles"), []
 
