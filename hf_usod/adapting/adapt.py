@@ -17,10 +17,12 @@ from ..quality.measure import SURE, FolderQuality, choose, compare_scores, find_
 from ..training.locks import lock_folder
 from .arguments import MEASURE, AdaptArguments, find_samples, split, with_flow
 from .candidates import (
+    AGAIN,
     CUES,
     DEFAULT,
     Candidate,
     Source,
+    again_name,
     agreeing,
     embedded,
     judge,
@@ -40,6 +42,7 @@ from .review import settle_reviews, write_reviewed
 LEAST_TILED = 2 * AUTO_LEAST  # pixels of the median image's longer side, above which windows may show more
 FEWEST_CONFIRMED = 20  # labels that others confirm; with fewer, those that nothing confirms are learned from too
 LEAST_OBJECT, MOST_OBJECT = 0.002, 0.9  # share of an image; a label of less or more says nothing
+MOST_AGAIN = 2  # rounds in which the best that was trained here makes labels in its turn
 
 Result = TypeVar("Result")
 Tell = Callable[[str], None]
@@ -144,30 +147,39 @@ class _Adaptation:
         images, aux = self.folder.images("train"), self._aux(self.training)
         cues = self._step("cues", lambda: transfer_cues(images, aux, self.folder.root / CUES, self.args.seed))
         self._judge(cues)
-        sources = self._sources(cues)
-        names = [source.name for source in sources]
-        self._plan(names)
-        for source in sources:
-            labels = self.folder.labels(source.name)
-            made = self._step(f"labels {source.name}", partial(self._label, source, labels))
-            if (found := self._usable(source, made, labels)) is None:
-                names.remove(source.name)
-                self._plan(names)
-                continue
-            samples, used = found
-            self.folder.place(samples, source.name)
-            images, aux = self.folder.images(source.name), self._aux(samples, source.name)
-            run = self.folder.root / "runs" / source.name
-            work = partial(train_adapter, source, used, images, aux, labels, run, self.args.seed)
-            self._judge(self._step(f"training {source.name}", work))
+        makers = self._sources(cues)
+        self._plan([*(source.name for source in makers), AGAIN])
+        for source in makers:
+            self._train_by(source)
+        while again := self._again(makers):
+            self._plan([*self.planned, again.name])
+            makers.append(again)
+            self._train_by(again)
+        self._plan([name for name in self.planned if any(source.name == name for source in makers)])
+        for source in self._reviewed(makers):
+            self._train_by(source)
         return self._choose()
+
+    def _train_by(self, source: Source) -> None:
+        """Trains an adapter by a source's labels, if they are good for it, and judges it."""
+        labels = self.folder.labels(source.name)
+        made = self._step(f"labels {source.name}", partial(self._label, source, labels))
+        if (found := self._usable(source, made, labels)) is None:
+            self._plan([name for name in self.planned if name != source.name])
+            return
+        samples, used = found
+        self.folder.place(samples, source.name)
+        images, aux = self.folder.images(source.name), self._aux(samples, source.name)
+        run = self.folder.root / "runs" / source.name
+        work = partial(train_adapter, source, used, images, aux, labels, run, self.args.seed)
+        self._judge(self._step(f"training {source.name}", work))
 
     def _place(self) -> None:
         """Parts the images, and keeps what is known of them and what is to be done."""
         samples = self.inspection.samples
         self.folder.state["images"] = {"used": len(samples), "lines": self.inspection.lines()}
         self.reviews = settle_reviews(self.folder.root, self.folder.state)
-        self._plan(self.folder.state.get("sources", ["trained-by-the-best", f"trained-by-{CUES}"]))
+        self._plan(self.folder.state.get("sources", ["trained-by-the-best", f"trained-by-{CUES}", AGAIN]))
         if self.args.video:
             flow = self.folder.root / "flow"
             samples = self._step("flow", partial(with_flow, self.args.images, flow, samples, self.inspection.readable))
@@ -175,9 +187,14 @@ class _Adaptation:
         self.held_out = self.folder.place(held_out, "held_out")
         self.training = self.folder.place(training, "train")
 
+    @property
+    def planned(self) -> list[str]:
+        """The sources whose labels are to be trained on, by name, but for reviews."""
+        return self.folder.state["sources"]
+
     def _plan(self, sources: Sequence[str]) -> None:
         reviews = [name for name, _ in self.reviews]
-        sources = [name for name in sources if name not in reviews]
+        sources = [name for name in dict.fromkeys(sources) if name not in reviews]
         held_out, training = split(self.inspection.samples)
         steps = plan_steps(
             len(self.inspection.samples) if self.args.video else 0,
@@ -232,25 +249,39 @@ class _Adaptation:
         return find_harm(self.qualities[name], self.qualities[DEFAULT])
 
     def _sources(self, cues: Candidate) -> list[Source]:
-        """What makes labels: of the detectors the best, and the cue extractor, unless its maps are no good; and who
-        reviewed labels."""
+        """What makes labels: of the detectors the best, and the cue extractor, unless its maps are no good."""
         best = self._candidate(self._best()[0])
         # An adapter's labels are kept as they are
-        sources = [Source(f"trained-by-{best.name}", best, "none" if best.adapter else "pixel", best)]
+        by_best = Source(f"trained-by-{best.name}", best, "none" if best.adapter else "pixel", best)
         if harm := self._harm(cues.name):
             self.notes.append(f"Labels of the cue extractor were not used: {harm}.")
-        else:
-            confirmed_by = sources[0].name
-            sources.append(Source(f"trained-by-{CUES}", cues, label_refinement(), best, confirmed_by=confirmed_by))
-        makers = {source.name: source for source in sources}
-        for name, review in self.reviews:
-            if review.labels not in makers:
-                raise RunError(
-                    f"{self.folder.root / 'review.json'}: there are no labels {review.labels}; there are: "
-                    f"{', '.join(makers)}."
-                )
-            sources.append(replace(makers[review.labels], name=name, review=review, confirmed_by=None))
-        return sources
+            return [by_best]
+        by_cues = Source(f"trained-by-{CUES}", cues, label_refinement(), best, confirmed_by=by_best.name)
+        return [by_best, by_cues]
+
+    def _again(self, makers: Sequence[Source]) -> Source | None:
+        """What was trained here makes labels in its turn if it is the best so far: the newest, and not too often."""
+        name, _ = self._best()
+        parent = next((source for source in makers if source.name == name), None)
+        rounds = sum(source.name.startswith(AGAIN) for source in makers)
+        if parent is None or rounds == MOST_AGAIN or (rounds and parent is not makers[-1]):
+            return None
+        candidate = self._candidate(name)
+        confirmed_by = parent.confirmed_by if parent.candidate.is_detector else parent.name
+        return Source(again_name(rounds), candidate, "none", candidate, confirmed_by=confirmed_by)
+
+    def _reviewed(self, makers: Sequence[Source]) -> list[Source]:
+        """Labels as people reviewed them."""
+        by_name = {source.name: source for source in makers}
+        if unknown := {review.labels for _, review in self.reviews} - by_name.keys():
+            raise RunError(
+                f"{self.folder.root / 'review.json'}: there are no labels {min(unknown)}; there are: "
+                f"{', '.join(by_name)}."
+            )
+        return [
+            replace(by_name[review.labels], name=name, review=review, confirmed_by=None)
+            for name, review in self.reviews
+        ]
 
     def _label(self, source: Source, labels: Path) -> Sequence[Sample]:
         """Has labels made; returns the images that have one."""

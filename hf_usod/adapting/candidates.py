@@ -30,6 +30,7 @@ from .review import Review
 
 DEFAULT = "default"
 CUES = "cues"  # the cue extractor, transferred to the images
+AGAIN = "trained-again"  # by labels of what was trained here
 _FEW = 32  # images that are refined sooner than processes start
 # As the recipe transfer-lite
 SIZE, STRIDE, EPOCHS, RATE = 256, 48, 3, 0.05
@@ -87,6 +88,11 @@ def embedded() -> list[Candidate]:
         if base_of(name) == DEFAULT_MODEL:
             found.append(Candidate(name, DEFAULT_MODEL, name, "an adapter that comes with the package"))
     return found
+
+
+def again_name(rounds: int) -> str:
+    """What is trained by what was trained here, after so many such rounds."""
+    return AGAIN if rounds == 0 else f"{AGAIN}-{rounds + 1}"
 
 
 def label_refinement() -> str:

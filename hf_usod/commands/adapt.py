@@ -12,9 +12,9 @@ example:
   hf-usod predict new_images --adapter my-domain/adapter --output out --save cutout
 
 It tries the default model, the adapters that come with the package, and the best of these trained on, by its own labels
-and by a cue extractor's; compares them on images of yours that nothing was trained on, by a measure that needs no masks;
-and keeps the best in my-domain/adapter, or the default model if none is better. my-domain/report.html shows what was
-tried, before and after. No mask is read.
+and by a cue extractor's, and what comes of that again; compares them on images of yours that nothing was trained on, by
+a measure that needs no masks; and keeps the best in my-domain/adapter, or the default model if none is better.
+my-domain/report.html shows what was tried, before and after. No mask is read.
 """
 
 

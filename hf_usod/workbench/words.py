@@ -3,7 +3,7 @@
 import html
 from collections.abc import Mapping
 
-from ..adapting.candidates import CUES, DEFAULT
+from ..adapting.candidates import AGAIN, CUES, DEFAULT
 from ..adapting.page import usage_lines
 from ..adapting.progress import Step, in_words
 from ..adapting.review import DROP, GOOD, REVIEWED, SWAP
@@ -29,6 +29,8 @@ def candidate_name(name: str) -> str:
     if name.startswith(REVIEWED):
         number = name.removeprefix(REVIEWED).lstrip("-")
         return f"Trained on your review{f' {number}' if number else ''}"
+    if name.startswith(AGAIN):
+        return f"Trained again{name.removeprefix(AGAIN).replace('-', ', round ')}"
     if name.startswith("trained-by-"):
         return f"Trained on labels by {label_name(name)}"
     return f"{name}, as it comes"
@@ -36,6 +38,8 @@ def candidate_name(name: str) -> str:
 
 def label_name(source: str) -> str:
     """Whose labels they are, as people say it."""
+    if source.startswith(AGAIN):
+        return f"the best so far{source.removeprefix(AGAIN).replace('-', ', round ')}"
     maker = source.removeprefix("trained-by-")
     return {CUES: "the cue extractor", DEFAULT: "the default model", "the-best": "the best of these"}.get(maker, maker)
 

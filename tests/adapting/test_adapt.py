@@ -117,9 +117,10 @@ def test_a_better_candidate_is_taken(photos, small, tmp_path, monkeypatch, capsy
     assert run(photos, output) == 0
     told = capsys.readouterr().out
     assert "so says the test" in told and f"--adapter {output}/adapter" in told
-    assert json.loads((output / "adapt.json").read_text())["chosen"] == "trained-by-cues"
+    assert json.loads((output / "adapt.json").read_text())["chosen"] == "trained-again-2"
     assert (output / "adapter" / "adapter_model.safetensors").exists()
-    assert {path.name for path in (output / "runs").iterdir()} == {"trained-by-default", "trained-by-cues"}
+    made = {"trained-by-default", "trained-by-cues", "trained-again", "trained-again-2"}
+    assert {path.name for path in (output / "runs").iterdir()} == made
 
 
 def test_an_adapter_that_is_best_is_trained_on_by_its_own_labels(photos, small, tmp_path, monkeypatch):
@@ -143,6 +144,47 @@ def test_an_adapter_that_is_best_is_trained_on_by_its_own_labels(photos, small, 
         torch.testing.assert_close(after[name], value, rtol=0, atol=1e-6, msg=name)
     by_cues = next(candidate for candidate in found.candidates if candidate.name == "trained-by-cues")
     assert by_cues.about.startswith("package, trained on here with labels by cues (")
+
+
+def test_what_was_trained_here_trains_in_its_turn_while_it_gets_better(photos, small, tmp_path, monkeypatch):
+    """The best is, so says the test, what was tried last; or the labels of the cue extractor's are, and stay."""
+    monkeypatch.setattr(adapting, "find_harm", lambda quality, default: "")
+    monkeypatch.setattr(adapting, "judge_labels", lambda samples, folder: dict.fromkeys((s.id for s in samples), 0.3))
+    monkeypatch.setattr(adapting, "choose", lambda of, default: (list(of)[-1], "so says the test"))
+    monkeypatch.setattr(adapting, "MOST_AGAIN", 2)
+    found = adapt(AdaptArguments(photos, tmp_path / "better"), tell=lambda line: None)
+    about = {candidate.name: candidate.about for candidate in found.candidates}
+    assert list(about)[-3:] == ["trained-by-cues", "trained-again", "trained-again-2"]
+    assert about["trained-again"].startswith("trained-by-cues, trained on here with labels by trained-by-cues (none)")
+    assert about["trained-again-2"].startswith("trained-again, trained on here with labels by trained-again (none)")
+    state = json.loads((tmp_path / "better" / "adapt.json").read_text())
+    assert [name for name, _ in state["plan"] if name.startswith("training")][-2:] == [
+        "training trained-again",
+        "training trained-again-2",
+    ]
+    begun = {name: tmp_path / "better/runs" / name / "arguments.json" for name in ("trained-again", "trained-again-2")}
+    adapters = {name: json.loads(file.read_text())["adapt"] for name, file in begun.items()}
+    assert adapters["trained-again"] == about_adapter(found, "trained-by-cues")
+    assert adapters["trained-again-2"] == about_adapter(found, "trained-again")
+
+    def no_better(of, default):
+        return ("trained-by-cues" if "trained-by-cues" in of else default), "so says the test"
+
+    monkeypatch.setattr(adapting, "choose", no_better)
+    found = adapt(AdaptArguments(photos, tmp_path / "once"), tell=lambda line: None)
+    assert [candidate.name for candidate in found.candidates][-2:] == ["trained-by-cues", "trained-again"]
+    state = json.loads((tmp_path / "once" / "adapt.json").read_text())
+    assert found.chosen == "trained-by-cues" and state["sources"][-1] == "trained-again"
+
+    monkeypatch.setattr(adapting, "choose", lambda of, default: (default, "so says the test"))
+    found = adapt(AdaptArguments(photos, tmp_path / "none"), tell=lambda line: None)
+    assert [candidate.name for candidate in found.candidates][-1] == "trained-by-cues"
+    state = json.loads((tmp_path / "none" / "adapt.json").read_text())
+    assert state["sources"][-1] == "trained-by-cues" and state["plan"][-1][0] == "maps trained-by-cues"
+
+
+def about_adapter(found, name: str) -> str | None:
+    return next(candidate.adapter for candidate in found.candidates if candidate.name == name)
 
 
 def test_labels_of_cues_are_learned_from_where_others_confirm_them(photos, small, tmp_path, monkeypatch):
@@ -310,7 +352,7 @@ def test_ten_labels_are_enough_and_fewer_are_said(tmp_path, monkeypatch, left, d
     adaptation = adapting._Adaptation(AdaptArguments(tmp_path, tmp_path / "domain"), None, print, None)
     source = candidates.Source("x", candidates.embedded()[0], "none", candidates.embedded()[0])
     used = adaptation._usable(source, samples, tmp_path)
-    assert used == (None if note and "not trained" in note else samples[:left])
+    assert used == (None if note and "not trained" in note else (samples[:left], "as they are"))
     assert adaptation.notes == ([note] if note else [])
 
 
