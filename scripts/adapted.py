@@ -13,13 +13,17 @@ a table and a chart of the measure that the command chooses by, and of F.
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hf_usod.adapting import adapt as adapting
-from hf_usod.adapting.candidates import DEFAULT, embedded
+from hf_usod.adapting.adapt import LEAST_OBJECT, MOST_OBJECT
+from hf_usod.adapting.candidates import CUES, DEFAULT, embedded
+from hf_usod.adapting.review import order_by_doubt
 from hf_usod.cli import main as run_command
 from hf_usod.constants import DEFAULT_MODEL
 from hf_usod.data import by_stem
@@ -31,6 +35,7 @@ from hf_usod.labels import read_label
 from hf_usod.text_tables import markdown_table
 from hf_usod.training.processes import prepare_cpu
 
+BY_CUES = f"trained-by-{CUES}"
 RIGHT = 0.5  # IoU with the mask, above which a label is right
 
 KEPT = ("quality", "chosen", "reason", "tiles", "notes", "seconds")  # of what the command says of itself
@@ -81,14 +86,32 @@ def overlap(label: Path, mask: Path) -> float:
     return float((found & truth).sum() / max(1, (found | truth).sum()))
 
 
+def told_apart(order: Sequence[str], right: Collection[str]) -> float | None:
+    """How often a wrong label comes before a right one in an order of doubt, of all such pairs: .5 by chance."""
+    wrong_before = np.cumsum([id not in right for id in order])
+    pairs = len(right) * (len(order) - len(right))
+    return (
+        round(sum(int(wrong_before[place]) for place, id in enumerate(order) if id in right) / pairs, 4)
+        if pairs
+        else None
+    )
+
+
 def labels(args: argparse.Namespace) -> None:
     found = {}
-    for name in read_json(args.folder / "adapt.json")["sources"]:
-        used = by_stem(args.folder / "images" / name)
-        overlaps = {
-            id: overlap(label, args.masks / f"{id}.png") for id, label in by_stem(args.folder / "labels" / name).items()
+    images = by_stem(args.folder / "images" / "train")
+    sources = read_json(args.folder / "adapt.json")["sources"]
+    for name in sources:
+        folder, used = args.folder / "labels" / name, by_stem(args.folder / "images" / name)
+        files = by_stem(folder)
+        overlaps = {id: overlap(label, args.masks / f"{id}.png") for id, label in files.items()}
+        other = next((source for source in sources if (source == BY_CUES) != (name == BY_CUES)), None)
+        filled = [id for id, file in files.items() if LEAST_OBJECT <= (read_label(file) > 0.5).mean() <= MOST_OBJECT]
+        shown = {
+            "made": list(overlaps),
+            "with an object": filled,
+            "learned from": [id for id in overlaps if id in used],
         }
-        shown = {"made": list(overlaps), "learned from": [id for id in overlaps if id in used]}
         found[name] = {
             kind: {
                 "labels": len(ids),
@@ -97,12 +120,25 @@ def labels(args: argparse.Namespace) -> None:
             }
             for kind, ids in shown.items()
         }
+        right = {id for id in filled if overlaps[id] > RIGHT}
+        seen = {id: images[id] for id in filled}
+        orders = {"outlines": order_by_doubt(seen, folder)}
+        if other:
+            orders["outlines and the other labels"] = order_by_doubt(seen, folder, args.folder / "labels" / other)
+        found[name]["doubt"] = {kind: told_apart(order, right) for kind, order in orders.items()}
     write_json(args.output, {"name": args.name, "labels": found})
     print(args.output)
 
 
+def label_rows(result: Mapping[str, Any]) -> Iterator[list[str]]:
+    for name, told in result["labels"].items():
+        counts = [told[kind][key] for kind in ("with an object", "learned from") for key in ("labels", "right")]
+        doubt = [f"{value:.2f}" if value is not None else "" for value in told["doubt"].values()]
+        yield [result["name"], name, *map(str, counts), *doubt, *[""] * (2 - len(doubt))]
+
+
 def kind_of(name: str) -> str:
-    return DEFAULT if name == DEFAULT else "trained here" if name.startswith("trained-by") else "of the package"
+    return DEFAULT if name == DEFAULT else "trained here" if name.startswith("trained") else "of the package"
 
 
 def rows(result: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -131,7 +167,21 @@ def chart(results: Sequence[Mapping[str, Any]], output: Path) -> None:
 
 
 def draw(args: argparse.Namespace) -> None:
-    results = [read_json(file) for file in args.results]
+    files = [read_json(file) for file in args.results]
+    results = [result for result in files if "scores" in result]
+    if args.labels:
+        head = [
+            "images",
+            "labels of",
+            "with an object",
+            "right",
+            "learned from",
+            "right",
+            "doubt: outlines",
+            "and agreement",
+        ]
+        told = [row for result in files if "labels" in result for row in label_rows(result)]
+        write_text(args.labels, markdown_table(head, told, 2))
     head = ["images", "candidate", "", "quality", "M ↓", "F adaptive", "E adaptive"]
     write_text(args.table, markdown_table(head, [row for result in results for row in rows(result)], 3))
     chart(results, args.output)
@@ -161,6 +211,7 @@ def main() -> None:
     drawing = commands.add_parser("draw")
     drawing.add_argument("results", nargs="+", type=Path, metavar="FILE.json")
     drawing.add_argument("--table", type=Path, required=True, metavar="FILE.md")
+    drawing.add_argument("--labels", type=Path, metavar="FILE.md", help="a table of what `labels` wrote")
     drawing.add_argument("--output", type=Path, required=True, metavar="FILE.png")
     drawing.set_defaults(run=draw)
     args = parser.parse_args()

@@ -18,7 +18,7 @@ from ..errors import RunError
 from ..files import write_aside
 from ..inference.predict import Detects
 from ..inference.tiled import AUTO_SHARE, Tiled, Tiles, fit
-from ..labels import label_images, read_label
+from ..labels import label_images, label_overlap, read_label
 from ..loading import base_of, load, load_pipeline
 from ..models.image_processing_usod import read_image
 from ..quality.measure import FolderQuality, Predicted, judge_folder
@@ -213,13 +213,9 @@ def judge_labels(samples: Sequence[Sample], folder: Path) -> dict[str, float]:
 
 def agreeing(samples: Sequence[Sample], folder: Path, other: Path) -> list[Sample]:
     """The samples whose labels in two folders agree: their IoU is above `LEAST_AGREEMENT`."""
-
-    def agree(sample: Sample) -> bool:
-        label, confirming = (read_label(each / f"{sample.id}.png") > 0.5 for each in (folder, other))
-        union = int((label | confirming).sum())
-        return union > 0 and int((label & confirming).sum()) > LEAST_AGREEMENT * union
-
-    return [sample for sample in samples if agree(sample)]
+    files = [f"{sample.id}.png" for sample in samples]
+    overlaps = [label_overlap(folder / file, other / file) for file in files]
+    return [sample for sample, overlap in zip(samples, overlaps, strict=True) if overlap > LEAST_AGREEMENT]
 
 
 def train_adapter(

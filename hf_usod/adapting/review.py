@@ -13,9 +13,9 @@ from PIL import Image
 from ..data import Sample
 from ..errors import DataError, RunError
 from ..files import read_json, write_aside, write_json
-from ..labels import read_label
+from ..labels import label_overlap, read_label
 from ..models.image_processing_usod import read_image
-from ..outlines import measure_image
+from ..outlines import ImageQuality, measure_image
 
 REVIEW_FILE = "review.json"
 GOOD, DROP, SWAP = "good", "drop", "swap"
@@ -137,19 +137,33 @@ def write_reviewed(review: Review, samples: Sequence[Sample], source: Path, targ
     return left
 
 
-def order_by_doubt(images: Mapping[str, Path], labels: Path) -> list[str]:
+def order_by_doubt(images: Mapping[str, Path], labels: Path, others: Path | None = None) -> list[str]:
     """The ids of labelled images, the most doubtful first: labels that say nothing, then by how badly their outlines
-    fit the image.
+    fit the image and how little other labels agree, by the sum of the ranks in both.
 
     Args:
         images: by id.
         labels: their folder; images without a label are left out.
+        others: a folder of labels made in another way; nothing is said by them where some are missing.
     """
+    ids = [id for id in images if (labels / f"{id}.png").exists()]
 
-    def judged(id: str) -> tuple[bool, float, str]:
+    def judged(id: str) -> ImageQuality:
         label = (read_label(labels / f"{id}.png") > 0.5).astype(np.uint8) * 255
-        quality = measure_image(id, read_image(images[id]), label)
-        return not quality.is_empty, quality.score, id
+        return measure_image(id, read_image(images[id]), label)
+
+    def overlap(id: str) -> float:
+        return label_overlap(labels / f"{id}.png", others / f"{id}.png") if others else 0.0
 
     with ThreadPoolExecutor() as pool:
-        return [id for *_, id in sorted(pool.map(judged, (id for id in images if (labels / f"{id}.png").exists())))]
+        qualities = list(pool.map(judged, ids))
+        confirmed = others is not None and all((others / f"{id}.png").exists() for id in ids)
+        overlaps = list(pool.map(overlap, ids)) if confirmed else [0.0] * len(ids)
+    sureness = _ranks([quality.score for quality in qualities]) + _ranks(overlaps)
+    doubts = zip([not quality.is_empty for quality in qualities], sureness.tolist(), ids, strict=True)
+    return [id for *_, id in sorted(doubts)]
+
+
+def _ranks(values: Sequence[float]) -> np.ndarray:
+    """How many of the values are below each."""
+    return np.searchsorted(np.sort(values), values)

@@ -41,6 +41,16 @@ def read_label(path: str | Path) -> np.ndarray:
         raise LabelError(f"{path}: cannot be read as a label ({error}).") from error
 
 
+def label_overlap(one: Path, other: Path) -> float:
+    """The IoU, at .5, of two label files of one size; 0 where neither has an object.
+
+    Raises:
+        LabelError: see `read_label`.
+    """
+    label, confirming = (read_label(each) > 0.5 for each in (one, other))
+    return float((label & confirming).sum() / max(1, (label | confirming).sum()))
+
+
 def _unit_values(label: np.ndarray) -> np.ndarray:
     """float32 in [0, 1] from bool, 8-bit, 16-bit or float values; 8-bit ones up to 1 only are masks of 0 and 1."""
     if label.ndim != 2:

@@ -128,11 +128,16 @@ class Session:
         return self._placed("train")
 
     def doubtful(self, source: str) -> list[str]:
-        """The ids of labels, the most doubtful first; kept until there are images that it does not have."""
-        file = self.root / "doubt" / f"{source}.json"
+        """The ids of labels, the most doubtful first; kept until there are images that it does not have, or others'
+        labels of them."""
+        cues = f"trained-by-{CUES}"
+        other = next((name for name in self.sources if (name == cues) != (source == cues)), None)
+        file = self.root / "doubt" / f"{source}{f' beside {other}' if other else ''}.json"
         if file.exists() and self.training.keys() <= set(order := read_json(file)):
             return order
-        order = order_by_doubt(self.training, self.root / "labels" / source)
+        order = order_by_doubt(
+            self.training, self.root / "labels" / source, self.root / "labels" / other if other else None
+        )
         write_json(file, order)
         return order
 

@@ -54,3 +54,19 @@ def test_the_most_doubtful_come_first(tmp_path):
         write_label(tmp_path / "labels" / f"{name}.png", box)
     order = order_by_doubt(images, tmp_path / "labels")
     assert set(order[:2]) == {"empty", "all"} and order[2:] == ["beside", "fits"]
+
+
+def test_labels_that_others_contradict_are_doubtful(tmp_path):
+    """Of a label that fits and one that does not, the former where another finds something else."""
+    boxes = {"beside": (5, 15, 5, 75), "fits": (20, 50, 20, 60), "fits too": (20, 50, 20, 60)}
+    images = {name: tmp_path / f"{name}.png" for name in boxes}
+    for name, box in boxes.items():
+        write_label(images[name], boxes["fits"])
+        write_label(tmp_path / "labels" / f"{name}.png", box)
+        other = {"fits": (55, 70, 20, 60), "fits too": (20, 35, 20, 60)}.get(name, box)  # none, half, all of it
+        write_label(tmp_path / "others" / f"{name}.png", other)
+    labels, others = tmp_path / "labels", tmp_path / "others"
+    assert order_by_doubt(images, labels)[0] == "beside"
+    assert order_by_doubt(images, labels, others)[0] == "fits"
+    (others / "beside.png").unlink()
+    assert order_by_doubt(images, labels, others)[0] == "beside"

@@ -43,6 +43,7 @@ def test_labels_are_counted_by_the_masks(tmp_path, monkeypatch):
     square[:4] = 255
     folder = tmp_path / "adapted"
     for path, picture in {
+        **{folder / "images" / "train" / f"{name}.png": square for name in ("a/1", "2", "3")},
         **{folder / "labels" / "by-x" / f"{name}.png": square for name in ("a/1", "2", "3")},
         **{folder / "images" / "by-x" / f"{name}.png": square for name in ("a/1", "2")},
         tmp_path / "masks" / "a" / "1.png": square,
@@ -68,6 +69,10 @@ def test_labels_are_counted_by_the_masks(tmp_path, monkeypatch):
     found = json.loads((tmp_path / "x.json").read_text())["labels"]["by-x"]
     assert found["made"] == {"labels": 3, "right": 1, "iou": 0.5}
     assert found["learned from"] == {"labels": 2, "right": 1, "iou": 0.75}
+    told_apart = script("adapted").told_apart
+    assert (
+        told_apart("abcd", {"c", "d"}) == 1 and told_apart("cabd", {"c", "d"}) == 0.5 and told_apart("a", {"a"}) is None
+    )
 
 
 def test_tiles_of_another_set_are_measured_though_the_file_holds_one(tmp_path, monkeypatch):

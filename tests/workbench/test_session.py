@@ -70,7 +70,7 @@ def test_a_review_by_clicks(run):
     session = Session.open(run)
     order = session.doubtful("trained-by-default")
     assert len(order) == 17 and set(order[:2]) == {"a & b <22>", "a & b <23>"}  # all object
-    write_json(run / "doubt" / "trained-by-default.json", order[:3])  # of when there were fewer
+    write_json(run / "doubt" / "trained-by-default beside trained-by-cues.json", order[:3])  # of when there were fewer
     assert session.doubtful("trained-by-default") == order
     page = wall(session, "trained-by-default", 0)
     assert page.count("data-id=") == min(17, PAGE) and 'data-decision="drop"' not in page
