@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import ExifTags, Image
@@ -131,15 +132,23 @@ def list_images(root: str | Path) -> list[Path]:
 def find_results(paths: Sequence[Path]) -> set[Path]:
     """Those images that this package made of others, as their headers say."""
 
-    def says_so(path: Path) -> bool:
+    def made(path: Path) -> bool:
         try:
-            with Image.open(path) as image:
-                return is_result(image)
-        except Exception:  # Pillow's readers raise almost anything on damaged files; who reads the photo says so
+            return _says_result(path, path.stat().st_mtime_ns)
+        except OSError:
             return False
 
     with ThreadPoolExecutor() as pool:
-        return {path for path, made in zip(paths, pool.map(says_so, paths), strict=True) if made}
+        return {path for path, result in zip(paths, pool.map(made, paths), strict=True) if result}
+
+
+@lru_cache(maxsize=1 << 20)  # a training lists its images several times
+def _says_result(path: Path, changed: int) -> bool:
+    try:
+        with Image.open(path) as image:
+            return is_result(image)
+    except Exception:  # Pillow's readers raise almost anything on damaged files; who reads the photo says so
+        return False
 
 
 def list_photos(root: str | Path) -> list[Path]:
