@@ -16,7 +16,7 @@ from ..folding import PRECISIONS, cpu_knows_bf16, fold_batch_norms
 
 def frozen_precision(asked: str | None, accelerator: Accelerator) -> str:
     """What a detector's frozen backbones are computed in: what was asked for or, if nothing was, bf16 on a CPU that
-    knows it, a fifth less time a step; maps then differ by .002 on average. Those of a cue extractor, whose maps of
+    knows it, which is faster; maps then differ by .002 on average. Those of a cue extractor, whose maps of
     images unlike its own differ by up to .08, are not for it.
 
     Args:
