@@ -16,7 +16,7 @@ def rehearse_adapt(args: AdaptArguments) -> Iterator[str]:
     """Looks at the images, and runs the trainings on a few of them. Writes nothing that stays.
 
     Yields:
-        A line each: what the images are, and what each training takes; two adapters are trained.
+        A line each: what the images are, and what each training takes; two to four adapters are trained.
 
     Raises:
         UsodError: what the adaptation itself would say.
@@ -42,4 +42,7 @@ def rehearse_adapt(args: AdaptArguments) -> Iterator[str]:
             sd=detector_arguments(images, aux, run / "labels", run / "sd", args.seed),
         )
         yield from rehearse(plan)
-    yield "sd is done twice, with labels by two sources, and maps of all candidates are made in between."
+    yield (
+        "sd is done twice, with labels by two sources, and up to twice again while what it trained is the best; maps "
+        "of all candidates are made in between."
+    )
