@@ -75,7 +75,7 @@ def score(args: argparse.Namespace) -> None:
 
 
 def alone(args: argparse.Namespace) -> None:
-    adapting.embedded = lambda: embedded()[:1]
+    adapting.embedded = lambda has_maps: embedded(has_maps)[:1]
     prepare_cpu()
     adapting.adapt(adapting.AdaptArguments(args.images, args.output, resume=args.resume))
 

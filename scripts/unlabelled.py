@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 
 from hf_usod.adapting.candidates import DEFAULT, Candidate, embedded
-from hf_usod.constants import DEFAULT_MODEL
+from hf_usod.constants import DEFAULT_MODEL, VIDEO_ADAPTER
 from hf_usod.data import Sample, evenly_spread
 from hf_usod.evaluation import EvaluationSample, folder_samples, score_image
 from hf_usod.evaluation.reading import read_ground_truth
@@ -82,9 +82,15 @@ def judge(samples: Sequence[EvaluationSample], maps: Sequence[np.ndarray]) -> Fo
     return judge_folder(predicted())
 
 
-def validate(samples: Sequence[EvaluationSample], adapters: Mapping[str, str], folder: Path) -> dict[str, Any]:
+def validate(
+    samples: Sequence[EvaluationSample], adapters: Mapping[str, str], folder: Path, are_frames: bool
+) -> dict[str, Any]:
     """An entry of the results: candidates with their scores and quality, correlations, the regret of the choice."""
-    models = [*embedded(), *(Candidate(name, DEFAULT_MODEL, path, "trained") for name, path in adapters.items())]
+    has_maps = any(sample.aux for sample in samples)
+    models = [
+        *embedded(has_maps),
+        *(Candidate(name, DEFAULT_MODEL, path, "trained") for name, path in adapters.items()),
+    ]
     maps = {candidate.name: predict(candidate, samples, folder / candidate.name) for candidate in models}
     size = (SCORED, SCORED)
     masks = [as_mask(read_ground_truth(sample.mask)) * np.uint8(255) for sample in samples]
@@ -93,7 +99,7 @@ def validate(samples: Sequence[EvaluationSample], adapters: Mapping[str, str], f
     everything = maps | {f"default, {way}": worse for way, worse in made_worse(maps[DEFAULT])}
     qualities = {name: judge(samples, of) for name, of in everything.items()}
     scored = {name: scores(of, masks) for name, of in everything.items()}
-    chosen, reason = choose(qualities, DEFAULT)
+    chosen, reason = choose(qualities, VIDEO_ADAPTER if are_frames else DEFAULT)
     best = max((name for name in maps), key=lambda name: scored[name]["f_adaptive"])
     values = [quality.score for quality in qualities.values()]
     return {
@@ -138,6 +144,7 @@ def _named(text: str) -> tuple[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", type=_named, required=True, metavar="NAME=IMAGES:MASKS[:AUX]")
+    parser.add_argument("--frames", nargs="*", default=[], metavar="NAME", help="sets of frames, as of --task video")
     parser.add_argument("--adapters", nargs="*", type=_named, default=[], metavar="NAME=FOLDER")
     parser.add_argument("--most", type=int, default=60, help="images a set, evenly spread (default: %(default)s)")
     parser.add_argument("--maps", type=Path, required=True, metavar="DIR")
@@ -148,7 +155,7 @@ def main() -> None:
         images, masks, *aux = map(Path, folders.split(":"))
         samples = evenly_spread(folder_samples(images, masks, aux[0] if aux else None), args.most)
         samples = [replace(sample, aux_kind=None) for sample in samples]
-        results[name] = validate(samples, dict(args.adapters), args.maps / name)
+        results[name] = validate(samples, dict(args.adapters), args.maps / name, name in args.frames)
         told = {key: value for key, value in results[name].items() if key not in ("candidates", "ids")}
         print(name, told, flush=True)
     write_json(args.output, results)

@@ -116,7 +116,7 @@ def _begun(args: AdaptArguments, tell: Tell) -> "Iterator[_Adaptation]":
     for line in inspection.lines():
         tell(line)
     inspection.check()
-    first, *_ = embedded()
+    first, *_ = embedded(args.has_maps)
     load(first.model, device=args.device)
     with lock_folder(args.output):
         yield _Adaptation(args, AdaptFolder(args.output, args.asked, args.resume), tell, inspection)
@@ -136,13 +136,13 @@ class _Adaptation:
 
     def look(self) -> None:
         self._place()
-        first, *_ = embedded()
+        first, *_ = embedded(self.args.has_maps)
         self._judge(first)
         self.tell(f"The rest will take {read_progress(self.folder.root, self.folder.state).told()}.")
 
     def run(self) -> Adapted:
         self._place()
-        for candidate in embedded():
+        for candidate in embedded(self.args.has_maps):
             self._judge(candidate)
         images, aux = self.folder.images("train"), self._aux(self.training)
         cues = self._step("cues", lambda: transfer_cues(images, aux, self.folder.root / CUES, self.args.seed))
@@ -200,7 +200,7 @@ class _Adaptation:
             len(self.inspection.samples) if self.args.video else 0,
             len(held_out),
             len(training),
-            [candidate.name for candidate in embedded()],
+            [candidate.name for candidate in embedded(self.args.has_maps)],
             [*sources, *reviews],
             training_steps,
         )
@@ -331,7 +331,7 @@ class _Adaptation:
         doubt, that is the better guess. What was trained here has to beat the best of these, whose labels it learned.
         """
         detectors = {name: quality for name, quality in self._detectors().items() if not self._harm(name)}
-        known = {candidate.name for candidate in embedded()}
+        known = {candidate.name for candidate in embedded(self.args.has_maps)}
         package = {name: quality for name, quality in detectors.items() if name in known}
         best, reason = choose(package, VIDEO_ADAPTER if self.args.video and VIDEO_ADAPTER in package else DEFAULT)
         trained = {name: quality for name, quality in detectors.items() if name not in known}

@@ -43,6 +43,11 @@ class AdaptArguments:
     choose: str | None = None
 
     @property
+    def has_maps(self) -> bool:
+        """Whether the images have auxiliary maps, or will have their flow."""
+        return self.video or self.aux is not None
+
+    @property
     def asked(self) -> dict[str, Any]:
         """What a resumed one must be told as well."""
         aux = str(self.aux.resolve()) if self.aux else None

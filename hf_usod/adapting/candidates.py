@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ..assets import checkpoint_names
-from ..constants import DEFAULT_CUE_EXTRACTOR, DEFAULT_MODEL
+from ..constants import DEFAULT_CUE_EXTRACTOR, DEFAULT_MODEL, VIDEO_ADAPTER
 from ..data import Sample, list_images
 from ..errors import RunError
 from ..files import write_aside
@@ -81,11 +81,15 @@ class Source:
     confirmed_by: str | None = None
 
 
-def embedded() -> list[Candidate]:
-    """The default model, alone and with each adapter of it that comes with the package."""
+def embedded(has_maps: bool = True) -> list[Candidate]:
+    """The default model, alone and with each adapter of it that comes with the package.
+
+    Args:
+        has_maps: whether the images have auxiliary maps, which may be the flow that the adapter for video looks at.
+    """
     found = [Candidate(DEFAULT, DEFAULT_MODEL, None, f"{DEFAULT_MODEL}, as it is")]
     for name in checkpoint_names("adapter"):
-        if base_of(name) == DEFAULT_MODEL:
+        if base_of(name) == DEFAULT_MODEL and (has_maps or name != VIDEO_ADAPTER):
             found.append(Candidate(name, DEFAULT_MODEL, name, "an adapter that comes with the package"))
     return found
 

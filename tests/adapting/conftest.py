@@ -63,4 +63,6 @@ def small(tiny_models, monkeypatch) -> None:
     monkeypatch.setattr(candidates, "EPOCHS", 1)
     monkeypatch.setattr(candidates, "STEPS", 1)
     monkeypatch.setattr(candidates, "label_refinement", lambda: "none")
-    monkeypatch.setattr("hf_usod.adapting.adapt.embedded", lambda: [Candidate(DEFAULT, detector, None, "tiny")])
+    monkeypatch.setattr(
+        "hf_usod.adapting.adapt.embedded", lambda has_maps: [Candidate(DEFAULT, detector, None, "tiny")]
+    )

@@ -129,7 +129,7 @@ def test_an_adapter_that_is_best_is_trained_on_by_its_own_labels(photos, small, 
     package = get_peft_model(UsodSdModel.from_pretrained(detector), UsodAdapterConfig(init_weights="random"))
     package.save_pretrained(tmp_path / "package")
     of_package = Candidate("package", detector, str(tmp_path / "package"), "an adapter that comes with the package")
-    monkeypatch.setattr(adapting, "embedded", lambda: [Candidate(DEFAULT, detector, None, "tiny"), of_package])
+    monkeypatch.setattr(adapting, "embedded", lambda has_maps: [Candidate(DEFAULT, detector, None, "tiny"), of_package])
     monkeypatch.setattr(adapting, "choose", lambda of, default: ("package", "so says the test"))
     monkeypatch.setattr(adapting, "find_harm", lambda quality, default: "")
     monkeypatch.setattr(adapting, "judge_labels", lambda samples, folder: dict.fromkeys((s.id for s in samples), 0.3))
@@ -486,7 +486,7 @@ def test_frames_are_given_the_adapter_for_video_where_the_measure_is_in_doubt(tm
 def test_what_was_trained_here_has_to_beat_the_best_there_is(tmp_path, steel, trained, chosen, told):
     here = Candidate("trained", candidates.DEFAULT_MODEL, "folder", "trained here")
     adaptation = adapting._Adaptation(
-        AdaptArguments(tmp_path, tmp_path / "domain"), None, print, None, [*candidates.embedded(), here]
+        AdaptArguments(tmp_path, tmp_path / "domain"), None, print, None, [*candidates.embedded(False), here]
     )
     adaptation.qualities = {candidate.name: quality_of(PLAIN - 0.2) for candidate in adaptation.candidates}
     of_others = {"usod-steel-lite": quality_of(steel), "trained": quality_of(trained)}
@@ -499,9 +499,17 @@ def test_what_is_not_to_be_used_is_not_chosen(tmp_path):
     """More of its maps are empty than the default model's may be, but not than those of the best there is."""
     here = Candidate("trained", candidates.DEFAULT_MODEL, "folder", "trained here")
     adaptation = adapting._Adaptation(
-        AdaptArguments(tmp_path, tmp_path / "domain"), None, print, None, [*candidates.embedded(), here]
+        AdaptArguments(tmp_path, tmp_path / "domain"), None, print, None, [*candidates.embedded(False), here]
     )
     adaptation.qualities = {candidate.name: quality_of(PLAIN - 0.2) for candidate in adaptation.candidates}
     adaptation.qualities |= {"usod-steel-lite": quality_of(PLAIN + 0.1, 8), "trained": quality_of(PLAIN + 0.2, 15)}
     assert adaptation._harm("trained") and not adaptation._harm("usod-steel-lite")
     assert adaptation._best()[0] == "usod-steel-lite"
+
+
+def test_the_adapter_for_video_is_tried_where_there_may_be_flow(tmp_path):
+    """On still images the measure may take it for the best, which it never is."""
+    for options, tried in (({}, False), ({"video": True}, True), ({"aux": tmp_path}, True)):
+        names = [each.name for each in candidates.embedded(AdaptArguments(tmp_path, tmp_path, **options).has_maps)]
+        assert names[0] == DEFAULT and {"usod-steel-lite", "usod-rsi-lite"} < set(names)
+        assert ("usod-video-lite" in names) == tried

@@ -12,6 +12,6 @@ if __name__ == "__main__":
 
     candidates.SIZE, candidates.STRIDE, candidates.EPOCHS, candidates.STEPS = 128, 32, 1, 1
     adapt.label_refinement = lambda: "none"
-    adapt.embedded = lambda: candidates.embedded()[:1]
+    adapt.embedded = lambda has_maps: candidates.embedded(has_maps)[:1]
     process.COMMAND[:] = [sys.executable, __file__]
     sys.exit(cli.main())
