@@ -128,17 +128,19 @@ class Session:
         return self._placed("train")
 
     def doubtful(self, source: str) -> list[str]:
-        """The ids of labels, the most doubtful first; kept until there are images that it does not have, or others'
-        labels of them."""
+        """The ids of labels, the most doubtful first; kept until there are images that it does not have or, unless a
+        review has begun, other labels to compare with."""
         cues = f"trained-by-{CUES}"
         other = next((name for name in self.sources if (name == cues) != (source == cues)), None)
-        file = self.root / "doubt" / f"{source}{f' beside {other}' if other else ''}.json"
-        if file.exists() and self.training.keys() <= set(order := read_json(file)):
-            return order
-        order = order_by_doubt(
-            self.training, self.root / "labels" / source, self.root / "labels" / other if other else None
-        )
-        write_json(file, order)
+        file = self.root / "doubts" / f"{source}.json"
+        if file.exists():
+            kept = read_json(file)
+            is_current = kept["beside"] == other or self.review_of(source).decisions
+            if is_current and self.training.keys() <= set(kept["order"]):
+                return kept["order"]
+        labels = self.root / "labels"
+        order = order_by_doubt(self.training, labels / source, labels / other if other else None)
+        write_json(file, {"beside": other, "order": order})
         return order
 
     @cached_property

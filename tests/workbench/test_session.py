@@ -70,7 +70,11 @@ def test_a_review_by_clicks(run):
     session = Session.open(run)
     order = session.doubtful("trained-by-default")
     assert len(order) == 17 and set(order[:2]) == {"a & b <22>", "a & b <23>"}  # all object
-    write_json(run / "doubt" / "trained-by-default beside trained-by-cues.json", order[:3])  # of when there were fewer
+    kept = run / "doubts" / "trained-by-default.json"
+    write_json(kept, {"beside": "trained-by-cues", "order": order[:3]})  # of when there were fewer
+    assert session.doubtful("trained-by-default") == order
+    alone = {"beside": None, "order": order[::-1]}  # of when there were no others, which is looked at anew
+    write_json(kept, alone)
     assert session.doubtful("trained-by-default") == order
     page = wall(session, "trained-by-default", 0)
     assert page.count("data-id=") == min(17, PAGE) and 'data-decision="drop"' not in page
@@ -79,6 +83,8 @@ def test_a_review_by_clicks(run):
     assert "1 dropped, 1 swapped" in decide(said | {"id": order[1], "decision": "swap"})
     assert read_review(run) == Review("trained-by-default", {order[0]: "drop", order[1]: "swap"}, train_on=False)
     assert 'data-decision="drop"' in wall(Session.open(run), "trained-by-default", 0)
+    write_json(kept, alone)
+    assert Session.open(run).doubtful("trained-by-default") == alone["order"]  # as a review of it has begun
     assert decide(said | {"decision": ""}).startswith("0 good, 0 dropped")
     other = decide(said | {"labels": "trained-by-cues", "id": order[2], "decision": "good"})
     assert other == "1 good, 0 dropped, 0 swapped, 16 kept as they are"
