@@ -22,7 +22,7 @@ import numpy as np
 
 from hf_usod.adapting import adapt as adapting
 from hf_usod.adapting.adapt import LEAST_OBJECT, MOST_OBJECT
-from hf_usod.adapting.candidates import CUES, DEFAULT, embedded
+from hf_usod.adapting.candidates import DEFAULT, embedded, other_labels
 from hf_usod.adapting.review import order_by_doubt
 from hf_usod.cli import main as run_command
 from hf_usod.constants import DEFAULT_MODEL
@@ -31,11 +31,10 @@ from hf_usod.evaluation.curves import pyplot
 from hf_usod.evaluation.reading import read_ground_truth
 from hf_usod.evaluation.usod_saliency.reading import as_mask
 from hf_usod.files import read_json, write_aside, write_json, write_text
-from hf_usod.labels import read_label
+from hf_usod.labels import mask_iou, read_label
 from hf_usod.text_tables import markdown_table
 from hf_usod.training.processes import prepare_cpu
 
-BY_CUES = f"trained-by-{CUES}"
 RIGHT = 0.5  # IoU with the mask, above which a label is right
 
 KEPT = ("quality", "chosen", "reason", "tiles", "notes", "seconds")  # of what the command says of itself
@@ -82,19 +81,15 @@ def alone(args: argparse.Namespace) -> None:
 
 def overlap(label: Path, mask: Path) -> float:
     """The IoU of a label and a mask."""
-    found, truth = read_label(label) > 0.5, as_mask(read_ground_truth(mask)).astype(bool)
-    return float((found & truth).sum() / max(1, (found | truth).sum()))
+    return mask_iou(read_label(label) > 0.5, as_mask(read_ground_truth(mask)).astype(bool))
 
 
 def told_apart(order: Sequence[str], right: Collection[str]) -> float | None:
     """How often a wrong label comes before a right one in an order of doubt, of all such pairs: .5 by chance."""
-    wrong_before = np.cumsum([id not in right for id in order])
-    pairs = len(right) * (len(order) - len(right))
-    return (
-        round(sum(int(wrong_before[place]) for place, id in enumerate(order) if id in right) / pairs, 4)
-        if pairs
-        else None
-    )
+    is_right = np.array([id in right for id in order])
+    pairs = is_right.sum() * (~is_right).sum()
+    in_order = np.cumsum(~is_right)[is_right].sum()  # wrong ones before each that is right
+    return round(float(in_order / pairs), 4) if pairs else None
 
 
 def labels(args: argparse.Namespace) -> None:
@@ -105,7 +100,7 @@ def labels(args: argparse.Namespace) -> None:
         folder, used = args.folder / "labels" / name, by_stem(args.folder / "images" / name)
         files = by_stem(folder)
         overlaps = {id: overlap(label, args.masks / f"{id}.png") for id, label in files.items()}
-        other = next((source for source in sources if (source == BY_CUES) != (name == BY_CUES)), None)
+        other = other_labels(name, sources)
         filled = [id for id, file in files.items() if LEAST_OBJECT <= (read_label(file) > 0.5).mean() <= MOST_OBJECT]
         shown = {
             "made": list(overlaps),

@@ -30,7 +30,7 @@ from hf_usod.evaluation.curves import COLORS, pyplot
 from hf_usod.evaluation.reading import read_ground_truth
 from hf_usod.evaluation.usod_saliency.reading import as_mask
 from hf_usod.files import read_json, write_aside, write_json, write_text
-from hf_usod.labels import read_label
+from hf_usod.labels import mask_iou, read_label
 from hf_usod.loading import load
 from hf_usod.models.image_processing_usod import read_image
 from hf_usod.outlines import measure_image
@@ -59,8 +59,7 @@ def judge_label(sample: EvaluationSample, file: Path) -> Label:
     assert sample.image is not None
     label, truth = read_label(file) > 0.5, as_mask(read_ground_truth(sample.mask))
     quality = measure_image(sample.id, read_image(sample.image), label * np.uint8(255))
-    overlap = (label & truth).sum() / max(1, (label | truth).sum())
-    return Label(sample, quality.score, float(overlap), float(label.mean()))
+    return Label(sample, quality.score, mask_iou(label, truth), float(label.mean()))
 
 
 def review(labels: Sequence[Label], clicks: int) -> tuple[list[Label], int]:

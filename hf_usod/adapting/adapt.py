@@ -18,6 +18,7 @@ from ..training.locks import lock_folder
 from .arguments import MEASURE, AdaptArguments, find_samples, split, with_flow
 from .candidates import (
     AGAIN,
+    BY_CUES,
     CUES,
     DEFAULT,
     Candidate,
@@ -155,7 +156,8 @@ class _Adaptation:
             self._plan([*self.planned, again.name])
             makers.append(again)
             self._train_by(again)
-        self._plan([name for name in self.planned if any(source.name == name for source in makers)])
+        if all(source.name != AGAIN for source in makers):
+            self._unplan(AGAIN)
         for source in self._reviewed(makers):
             self._train_by(source)
         return self._choose()
@@ -165,7 +167,7 @@ class _Adaptation:
         labels = self.folder.labels(source.name)
         made = self._step(f"labels {source.name}", partial(self._label, source, labels))
         if (found := self._usable(source, made, labels)) is None:
-            self._plan([name for name in self.planned if name != source.name])
+            self._unplan(source.name)
             return
         samples, used = found
         self.folder.place(samples, source.name)
@@ -179,7 +181,7 @@ class _Adaptation:
         samples = self.inspection.samples
         self.folder.state["images"] = {"used": len(samples), "lines": self.inspection.lines()}
         self.reviews = settle_reviews(self.folder.root, self.folder.state)
-        self._plan(self.folder.state.get("sources", ["trained-by-the-best", f"trained-by-{CUES}", AGAIN]))
+        self._plan(self.folder.state.get("sources", ["trained-by-the-best", BY_CUES, AGAIN]))
         if self.args.video:
             flow = self.folder.root / "flow"
             samples = self._step("flow", partial(with_flow, self.args.images, flow, samples, self.inspection.readable))
@@ -206,6 +208,9 @@ class _Adaptation:
         )
         self.folder.state |= {"plan": steps, "sources": sources}
         self.folder.save()
+
+    def _unplan(self, source: str) -> None:
+        self._plan([name for name in self.planned if name != source])
 
     def _step(self, name: str, work: Callable[[], Result]) -> Result:
         """Does a step and keeps what it took, apart where it does not come to its end; one that was done before is only
@@ -256,7 +261,7 @@ class _Adaptation:
         if harm := self._harm(cues.name):
             self.notes.append(f"Labels of the cue extractor were not used: {harm}.")
             return [by_best]
-        by_cues = Source(f"trained-by-{CUES}", cues, label_refinement(), best, confirmed_by=by_best.name)
+        by_cues = Source(BY_CUES, cues, label_refinement(), best, confirmed_by=by_best.name)
         return [by_best, by_cues]
 
     def _again(self, makers: Sequence[Source]) -> Source | None:

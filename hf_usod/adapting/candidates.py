@@ -30,6 +30,7 @@ from .review import Review
 
 DEFAULT = "default"
 CUES = "cues"  # the cue extractor, transferred to the images
+BY_CUES = f"trained-by-{CUES}"
 AGAIN = "trained-again"  # by labels of what was trained here
 _FEW = 32  # images that are refined sooner than processes start
 # As the recipe transfer-lite
@@ -97,6 +98,11 @@ def embedded(has_maps: bool = True) -> list[Candidate]:
 def again_name(rounds: int) -> str:
     """What is trained by what was trained here, after so many such rounds."""
     return AGAIN if rounds == 0 else f"{AGAIN}-{rounds + 1}"
+
+
+def other_labels(source: str, sources: Sequence[str]) -> str | None:
+    """Of several sources, the first whose labels are made in another way: a cue extractor's or else a detector's."""
+    return next((name for name in sources if (name == BY_CUES) != (source == BY_CUES)), None)
 
 
 def label_refinement() -> str:

@@ -152,14 +152,12 @@ def order_by_doubt(images: Mapping[str, Path], labels: Path, others: Path | None
         label = (read_label(labels / f"{id}.png") > 0.5).astype(np.uint8) * 255
         return measure_image(id, read_image(images[id]), label)
 
-    def overlap(id: str) -> float:
-        return label_overlap(labels / f"{id}.png", others / f"{id}.png") if others else 0.0
-
     with ThreadPoolExecutor() as pool:
         qualities = list(pool.map(judged, ids))
-        confirmed = others is not None and all((others / f"{id}.png").exists() for id in ids)
-        overlaps = list(pool.map(overlap, ids)) if confirmed else [0.0] * len(ids)
-    sureness = _ranks([quality.score for quality in qualities]) + _ranks(overlaps)
+        sureness = _ranks([quality.score for quality in qualities])
+        if others is not None and all((others / f"{id}.png").exists() for id in ids):
+            overlaps = pool.map(lambda id: label_overlap(labels / f"{id}.png", others / f"{id}.png"), ids)
+            sureness = sureness + _ranks(list(overlaps))
     doubts = zip([not quality.is_empty for quality in qualities], sureness.tolist(), ids, strict=True)
     return [id for *_, id in sorted(doubts)]
 

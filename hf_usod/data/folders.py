@@ -13,6 +13,7 @@ from PIL import ExifTags, Image
 from tqdm.auto import tqdm
 
 from ..errors import DataError
+from ..files import file_state
 from ..models.image_processing_usod import read_image
 from ..models.reading_usod import fault
 from .origin import is_result
@@ -129,21 +130,18 @@ def list_images(root: str | Path) -> list[Path]:
     return paths
 
 
-def find_results(paths: Sequence[Path]) -> set[Path]:
-    """Those images that this package made of others, as their headers say."""
-
-    def made(path: Path) -> bool:
-        try:
-            return _says_result(path, path.stat().st_mtime_ns)
-        except OSError:
-            return False
-
+def leave_out_results(root: str | Path, paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The images below a folder without those that this package made of others, as their headers say; and a line on
+    these, if there are any."""
     with ThreadPoolExecutor() as pool:
-        return {path for path, result in zip(paths, pool.map(made, paths), strict=True) if result}
+        are_results = list(pool.map(_is_result_file, paths, map(file_state, paths)))
+    photos = [path for path, is_result in zip(paths, are_results, strict=True) if not is_result]
+    left_out = f"{root}: {sum(are_results)} images below it are results of hf-usod, no photos; left out."
+    return photos, [left_out] if any(are_results) else []
 
 
 @lru_cache(maxsize=1 << 20)  # a training lists its images several times
-def _says_result(path: Path, changed: int) -> bool:
+def _is_result_file(path: Path, _state: tuple[int, int] | None) -> bool:
     try:
         with Image.open(path) as image:
             return is_result(image)
@@ -157,13 +155,12 @@ def list_photos(root: str | Path) -> list[Path]:
     Raises:
         FileNotFoundError: if the folder does not exist, or holds no image but such results.
     """
-    paths = list_images(root)
-    results = find_results(paths)
-    if len(results) == len(paths):
+    photos, left_out = leave_out_results(root, list_images(root))
+    if not photos:
         raise FileNotFoundError(f"{root}: holds no images but results of hf-usod. Give the folder of the photos.")
-    if results:
-        _logger.warning("%s: %d images below it are results of hf-usod, no photos; left out.", root, len(results))
-    return [path for path in paths if path not in results]
+    for line in left_out:
+        _logger.warning(line)
+    return photos
 
 
 def upright_size(path: Path) -> tuple[int, int]:

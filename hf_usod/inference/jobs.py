@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import output_names
-from ..data.folders import Tree, find_results, identity, walk
+from ..data.folders import Tree, identity, leave_out_results, walk
 from ..data.video import is_video_file
 from ..errors import DataError
 from ..files import nearest, why_unwritable
@@ -66,9 +66,9 @@ def _find_sources(
     for path in _matches(inputs, output):
         if path.is_dir():
             tree = walk(path, skip=output)
-            if without_results and (results := find_results(tree.images)):
-                tree.images = [image for image in tree.images if image not in results]
-                left_out.append(f"{path}: {len(results)} images below it are results of hf-usod, no photos; left out.")
+            if without_results:
+                tree.images, lines = leave_out_results(path, tree.images)
+                left_out += lines
             sources.update(dict.fromkeys(tree.images))
             bases.append(path)
             empty += [] if tree.images else [f"{path}: no images found in this folder."]

@@ -4,7 +4,7 @@ from ..models.pixel_refiner import PixelRefiner
 from .labeling import LabelReport, default_num_workers, label_images
 from .pseudo_labels import make_pseudo_label
 from .rectification import PAPER_WEIGHTS, RELEASED_WEIGHTS, rectify
-from .store import LabelError, LabelStore, label_overlap, read_label
+from .store import LabelError, LabelStore, label_overlap, mask_iou, read_label
 
 __all__ = [
     "PAPER_WEIGHTS",
@@ -17,6 +17,7 @@ __all__ = [
     "label_images",
     "label_overlap",
     "make_pseudo_label",
+    "mask_iou",
     "read_label",
     "rectify",
 ]

@@ -47,8 +47,12 @@ def label_overlap(one: Path, other: Path) -> float:
     Raises:
         LabelError: see `read_label`.
     """
-    label, confirming = (read_label(each) > 0.5 for each in (one, other))
-    return float((label & confirming).sum() / max(1, (label | confirming).sum()))
+    return mask_iou(read_label(one) > 0.5, read_label(other) > 0.5)
+
+
+def mask_iou(one: np.ndarray, other: np.ndarray) -> float:
+    """The IoU of two bool masks of one shape; 0 where neither has an object."""
+    return float((one & other).sum() / max(1, (one | other).sum()))
 
 
 def _unit_values(label: np.ndarray) -> np.ndarray:

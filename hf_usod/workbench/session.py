@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..adapting.candidates import CUES, DEFAULT
+from ..adapting.candidates import CUES, DEFAULT, other_labels
 from ..adapting.folder import STATE_FILE
 from ..adapting.progress import FLOW, Progress, read_progress
 from ..adapting.review import Review, order_by_doubt, parse_review, read_review
@@ -130,8 +130,7 @@ class Session:
     def doubtful(self, source: str) -> list[str]:
         """The ids of labels, the most doubtful first; kept until there are images that it does not have or, unless a
         review has begun, other labels to compare with."""
-        cues = f"trained-by-{CUES}"
-        other = next((name for name in self.sources if (name == cues) != (source == cues)), None)
+        other = other_labels(source, self.sources)
         file = self.root / "doubts" / f"{source}.json"
         if file.exists():
             kept = read_json(file)
