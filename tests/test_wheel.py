@@ -50,13 +50,14 @@ def installed(wheel, tmp_path_factory):
 
 
 def _compiled(wheel: Path) -> list[str]:
-    return [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("hf_usod/models/_pixel_refiner")]
+    sources = ("hf_usod/models/_pixel_refiner", "hf_usod/training/_depthwise")
+    return [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(sources)]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("cc"), reason="no compiler")
-def test_the_pixel_refiner_is_compiled(wheel):
-    assert len(_compiled(wheel)) == 1
+def test_what_is_in_c_is_compiled(wheel):
+    assert len(_compiled(wheel)) == 2
 
 
 @pytest.mark.slow

@@ -42,13 +42,17 @@ class _Refiner(ctypes.Structure):
 
 
 @cache
-def _compiled() -> ctypes.CDLL | None:
-    """pixel_refiner.c, where a compiler was there as the package was installed."""
+def compiled(source: Path) -> ctypes.CDLL | None:
+    """A source of this package in C, where a compiler was there as it was installed."""
     for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name(f"_pixel_refiner{suffix}")
+        path = source.with_name(f"_{source.stem}{suffix}")
         if path.exists():
             return ctypes.CDLL(str(path))
     return None
+
+
+def _compiled() -> ctypes.CDLL | None:
+    return compiled(Path(__file__).with_suffix(".c"))
 
 
 class PixelRefiner(nn.Module):

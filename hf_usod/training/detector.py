@@ -28,6 +28,7 @@ from ..models.modeling_usod import resize, to_unit_range
 from ..models.modeling_usod_sd import UsodSdModel
 from ..objectives import bce_loss, consistency_loss, iou_loss
 from .arguments import DetectorArguments
+from .depthwise import speed_up_depthwise
 from .frozen import FrozenBackbone, FrozenStream, freeze_statistics, frozen_precision
 from .loop import train_stage
 from .photos import join, label_files, list_run_samples, readable_samples
@@ -333,7 +334,7 @@ def train_detector(args: DetectorArguments) -> Path:
         model = model.to(accelerator.device)
         if args.adapt:
             model = fold_frozen(model, frozen_precision(args.mixed_precision, accelerator))
-        model = synchronize_batch_norms(model).to(memory_format=torch.channels_last)
+        model = speed_up_depthwise(synchronize_batch_norms(model)).to(memory_format=torch.channels_last)
         if args.batch_norm == "eval":
             freeze_statistics(model)
         if args.gradient_checkpointing:
