@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .commands import adapt, convert, evaluate, export, figure, label, predict, publish, report, table, train, workbench
@@ -59,23 +59,35 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status (see `EPILOG`)."""
+
+    def run() -> int:
+        args = parser().parse_args(argv)
+        return args.run(args)
+
+    return exit_status("hf-usod", run)
+
+
+def exit_status(name: str, run: Callable[[], int | None]) -> int:
+    """Runs a program; returns its exit status (see `EPILOG`): what `run` returns, 0 for None.
+
+    A user's mistake and Ctrl-C end in one line that begins with the program's name.
+    """
     for stream in (sys.stdout, sys.stderr):  # which may know fewer letters than names and tables have
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        args = parser().parse_args(argv)
-        status = args.run(args)
+        status = run() or 0
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # what reads has seen enough, such as `head`; Python would complain once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (UsodError, OSError, ModuleNotFoundError) as error:
-        print(f"hf-usod: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2 if isinstance(error, WrongArgumentsError) else 1
     except KeyboardInterrupt as stopped:
         message = str(stopped) or "stopped. What was finished is kept, and nothing is half written."
-        print(f"hf-usod: {message}", file=sys.stderr)
+        print(f"{name}: {message}", file=sys.stderr)
         return stopped.status if isinstance(stopped, Stopped) else 130
 
 

@@ -24,6 +24,7 @@ from hf_usod.adapting import adapt as adapting
 from hf_usod.adapting.adapt import LEAST_OBJECT, MOST_OBJECT
 from hf_usod.adapting.candidates import DEFAULT, embedded, other_labels
 from hf_usod.adapting.review import order_by_doubt
+from hf_usod.cli import exit_status
 from hf_usod.cli import main as run_command
 from hf_usod.constants import DEFAULT_MODEL
 from hf_usod.data import by_stem
@@ -74,7 +75,7 @@ def score(args: argparse.Namespace) -> None:
 
 
 def alone(args: argparse.Namespace) -> None:
-    adapting.embedded = lambda has_maps: embedded(has_maps)[:1]
+    vars(adapting)["embedded"] = lambda has_maps: embedded(has_maps)[:1]
     prepare_cpu()
     adapting.adapt(adapting.AdaptArguments(args.images, args.output, resume=args.resume))
 
@@ -93,7 +94,7 @@ def told_apart(order: Sequence[str], right: Collection[str]) -> float | None:
 
 
 def labels(args: argparse.Namespace) -> None:
-    found = {}
+    found: dict[str, Any] = {}
     images = by_stem(args.folder / "images" / "train")
     sources = read_json(args.folder / "adapt.json")["sources"]
     for name in sources:
@@ -214,4 +215,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("adapted.py", main))

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from hf_usod.cli import exit_status
 from hf_usod.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,10 +67,10 @@ def definition(module: str, name: str) -> ast.stmt | None:
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return node
     package = module if source_file(module).name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level and name in [alias.name for alias in node.names]:
-            base = package.split(".")[: len(package.split(".")) - node.level + 1]
-            origin = ".".join([*base, node.module] if node.module else base)
+    for part in ast.walk(tree):
+        if isinstance(part, ast.ImportFrom) and part.level and name in [alias.name for alias in part.names]:
+            base = package.split(".")[: len(package.split(".")) - part.level + 1]
+            origin = ".".join([*base, part.module] if part.module else base)
             return definition(origin, name)
     return None
 
@@ -169,4 +170,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status("api.py", main))

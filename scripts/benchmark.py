@@ -15,6 +15,8 @@ import sys
 
 import torch
 
+from hf_usod.cli import exit_status
+
 # What each command runs, one after the other; options of the same name are shared
 COMMANDS = {
     "train": ["cue_extractor", "detector"],
@@ -30,10 +32,11 @@ def main() -> int:
         name: [importlib.import_module(f"benchmarks.{part}") for part in parts] for name, parts in COMMANDS.items()
     }
     for name, parts in modules.items():
+        told = [str(part.__doc__) for part in parts]
         command = commands.add_parser(
             name,
-            help=parts[0].__doc__.splitlines()[0],
-            description="\n\n".join(part.__doc__ for part in parts),
+            help=told[0].splitlines()[0],
+            description="\n\n".join(told),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             conflict_handler="resolve",
         )
@@ -48,4 +51,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status("benchmark.py", main))

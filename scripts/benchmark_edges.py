@@ -12,9 +12,11 @@ import argparse
 import math
 import random
 import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,8 @@ from torch.nn import functional as F
 from transformers import pipeline
 
 import hf_usod
+from hf_usod.cli import exit_status
+from hf_usod.data import list_images
 from hf_usod.models.edge_refiner import foreground_colors, refine_edges
 from hf_usod.models.pipeline_usod import levels
 from hf_usod.models.pixel_refiner import PixelRefiner
@@ -208,26 +212,33 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="writes a picture of details of the examples, and ends")
     parser.add_argument("--cost", action="store_true", help="times a photo of 12 megapixels, and ends")
     args = parser.parse_args()
+    paths = list_images(args.photos)
     detect = pipeline("salient-object-detection", model=str(hf_usod.checkpoint_path()))
     if args.picture:
         return show(detect, args.picture)
-    paths = sorted(path for path in args.photos.iterdir() if path.suffix.lower() in (".jpg", ".png"))
     if args.cost:
         return cost(detect, max(paths, key=lambda path: math.prod(Image.open(path).size)))
-    methods = {
+    methods: dict[str, Callable[..., torch.Tensor]] = {
         "bilinear": lambda photo, saliency: saliency,
         "guided filter": guided_filter,
         "pixel refiner": pixel_refiner,
         "fine": refine_edges,
     }
+    estimates: dict[str, Callable[..., Any]] = {
+        "the photo's": lambda photo, true: photo,
+        "fine": lambda photo, true: foreground_colors(photo, torch.from_numpy(true)),
+    }
     try:
         import pymatting
     except ModuleNotFoundError:
-        pymatting = None
+        pass
     else:
         methods["closed form"] = closed_form
+        estimates["pymatting"] = lambda photo, true: (
+            pymatting.estimate_foreground_ml(np.asarray(photo, np.float64) / 255, true.astype(np.float64)) * 255
+        )
     table: dict[tuple[str, str], list] = {}
-    colors: dict[str, list[float]] = {}
+    colors: dict[str, list[list[float]]] = {}
     shapes = ["hair", "leaves", "gear", "gear out of focus"]
     for i, shape in enumerate(shapes * 2):
         true = draw(shape, i)
@@ -243,18 +254,10 @@ def main() -> None:
                 refined = method(photo, saliency).numpy()
                 seconds = (time.perf_counter() - begin) / photo.width / photo.height * 1e6
                 table.setdefault((start, name), []).append([*errors(refined, true), seconds])
-        estimates = {
-            "the photo's": lambda photo=photo: photo,
-            "fine": lambda photo=photo, true=true: foreground_colors(photo, torch.from_numpy(true)),
-        }
-        if pymatting:
-            estimates["pymatting"] = lambda photo=photo, true=true: (
-                pymatting.estimate_foreground_ml(np.asarray(photo, np.float64) / 255, true.astype(np.float64)) * 255
-            )
         partly = (true > 0.004) & (true < 0.996)
         for name, estimate in estimates.items():
             begin = time.perf_counter()
-            estimated = np.asarray(estimate(), np.float32) / 255
+            estimated = np.asarray(estimate(photo, true), np.float32) / 255
             seconds = (time.perf_counter() - begin) / photo.width / photo.height * 1e6
             error = (abs(estimated - front).mean(-1) * true)[partly].mean() * 255
             colors.setdefault(name, []).append([error, seconds])
@@ -278,4 +281,4 @@ def cost(detect: Callable, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("benchmark_edges.py", main))

@@ -6,6 +6,7 @@ Prints milliseconds an image for batches of 1 and 4, the least of several repeat
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_usod.assets import checkpoint_source
+from hf_usod.cli import exit_status
+from hf_usod.commands.common import positive
 from hf_usod.loading import load
 
 
@@ -39,8 +42,8 @@ def seconds_per_image(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", help="names or folders; the first is what the others are compared with")
-    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 4])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--batch_sizes", nargs="+", type=positive, default=[1, 4])
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--busy", action="store_true", help="processor time, for a machine that does other things too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -61,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("benchmark_export.py", main))

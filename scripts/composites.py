@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import normalize
 from tqdm.auto import tqdm
 
+from hf_usod.cli import exit_status
 from hf_usod.data import jitter_colors, list_images, zoom, zoom_boxes
 from hf_usod.data.composites import (
     Composer,
@@ -40,7 +41,7 @@ from hf_usod.data.composites import (
     write_cutout,
     write_ground,
 )
-from hf_usod.errors import DataError, UsodError
+from hf_usod.errors import DataError
 from hf_usod.files import read_json, write_folder_aside, write_json
 from hf_usod.folding import fastest
 from hf_usod.loading import Loaded, load
@@ -48,6 +49,7 @@ from hf_usod.models.image_processing_usod import UsodImageProcessor, read_image
 from hf_usod.models.modeling_usod import SaliencyOutput
 from hf_usod.models.modeling_usod_sd import UsodSdModel
 from hf_usod.objectives import bce_loss
+from hf_usod.training.depthwise import speed_up_depthwise
 from hf_usod.training.frozen import freeze_statistics
 from hf_usod.training.processes import keep_freed_memory
 
@@ -83,8 +85,15 @@ def find_photos(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_square(path: Path) -> np.ndarray:
-    """A photo as `(SIDE, SIDE, 3)` uint8."""
-    return np.asarray(read_image(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    """A photo as `(SIDE, SIDE, 3)` uint8.
+
+    Raises:
+        DataError: naming the file, if it cannot be read.
+    """
+    try:
+        return np.asarray(read_image(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def to_unit(images: np.ndarray) -> torch.Tensor:
@@ -304,11 +313,13 @@ def loss_of(outputs: SaliencyOutput, labels: torch.Tensor, composites: int) -> t
     """
     exact = labels[-composites:]
     weights = torch.cat([torch.ones_like(labels[:-composites]), edge_weights(exact)])
-    sides = outputs.side_logits
-    decoders = sum(agreement_loss(logits, labels, weights) for logits in (sides.rgb, sides.aux))
+    logits, sides = outputs.logits, outputs.side_logits
+    assert logits is not None and sides is not None
+    assert sides.rgb is not None and sides.aux is not None and sides.context is not None
+    decoders = agreement_loss(sides.rgb, labels, weights) + agreement_loss(sides.aux, labels, weights)
     context = sides.context[-composites:]
     shares = F.interpolate(exact, context.shape[-2:], mode="area")
-    fused = agreement_loss(outputs.logits, labels, weights)
+    fused = agreement_loss(logits, labels, weights)
     return fused + SIDE_WEIGHT * decoders + CONTEXT_WEIGHT * bce_loss(context, shares)
 
 
@@ -357,6 +368,7 @@ class Training:
         self.model.to(memory_format=torch.channels_last)
         self.mean = copy.deepcopy(self.model)
         freeze(self.model)
+        speed_up_depthwise(self.model)
         self.optimizer = make_optimizer(self.model, args.learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: rate(step, args.fade))
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -479,9 +491,9 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> None:
     parser = make_parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_args()
     if args.run is train:
         if args.save_steps < 1:
             parser.error(f"--save_steps {args.save_steps}: give 1 or more")
@@ -489,13 +501,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"--composites {args.composites}: give 1 to {args.batch_size - 1}, the rest are photos")
         if args.fade is not None and args.fade < args.steps:
             parser.error(f"--fade {args.fade}: the learning rate must not reach 0 before step {args.steps}, the last")
-    try:
-        args.run(args)
-    except (UsodError, OSError, ModuleNotFoundError) as error:
-        print(f"composites.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+    args.run(args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status("composites.py", main))

@@ -6,7 +6,7 @@ after their sources in `model_cards` or the numbers in `results` have changed.
 """
 
 import argparse
-import json
+import sys
 from pathlib import Path
 
 import torch
@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from hf_usod.adapters.config import copy_base_files
 from hf_usod.assets import CARDS, CHECKPOINTS, checkpoint_path
-from hf_usod.files import write_aside, write_json, write_text
+from hf_usod.cli import exit_status
+from hf_usod.errors import AssetError
+from hf_usod.files import read_json, write_aside, write_json, write_text
 from hf_usod.hub import render_card
 
 Weights = dict[str, torch.Tensor]
@@ -56,20 +58,21 @@ def embed(args: argparse.Namespace) -> Path:
     same weights, and be moved on from these."""
     model, name, base, size = args.model, args.name, args.base, args.size
     folder = CHECKPOINTS / name
-    folder.mkdir(parents=True, exist_ok=True)
+    if not (card := CARDS / f"{name}.md").is_file():
+        raise AssetError(f"{card}: no such file. Write the card's source first.")
     is_adapter = (model / "adapter_config.json").is_file()
     if is_adapter:
-        config = json.loads((model / "adapter_config.json").read_text())
+        config = read_json(model / "adapter_config.json")
         if base is not None:
             config["base_model_name_or_path"] = base
         checkpoint_path(config["base_model_name_or_path"])  # raises unless it is embedded
         write_json(folder / "adapter_config.json", config)
         copy_base_files(config["base_model_name_or_path"], folder)
     else:
-        config = json.loads((model / "config.json").read_text())
+        config = read_json(model / "config.json")
         config.pop("auto_map", None)
         write_json(folder / "config.json", {**config, "dtype": "float32"})
-        processor = json.loads((model / "preprocessor_config.json").read_text())
+        processor = read_json(model / "preprocessor_config.json")
         processor.pop("auto_map", None)
         if size is not None:
             processor["size"] = {"height": size, "width": size}
@@ -88,7 +91,7 @@ def embed(args: argparse.Namespace) -> Path:
 def write_card(folder: Path) -> None:
     """Renders the card of an embedded model or adapter, known by the folder's name."""
     adapter = folder / "adapter_config.json"
-    base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
+    base = read_json(adapter)["base_model_name_or_path"] if adapter.is_file() else None
     write_text(folder / "README.md", render_card(CARDS / f"{folder.name}.md", base=base))
 
 
@@ -119,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("embed.py", main))

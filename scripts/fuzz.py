@@ -15,6 +15,7 @@ import time
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -24,7 +25,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "fuzz")]
 
 from mutations import mutate, seeds  # noqa: E402
 
-from hf_usod.files import write_json  # noqa: E402
+from hf_usod.cli import exit_status  # noqa: E402
+from hf_usod.files import read_json, write_json  # noqa: E402
 
 TIMEOUT = 20  # seconds a picture
 
@@ -105,7 +107,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on after the pictures of --output")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "fuzz.json")
     args = parser.parse_args()
-    before = json.loads(args.output.read_text()) if args.resume else {"pictures": 0, "seconds": 0}
+    before: dict[str, Any] = read_json(args.output) if args.resume else {"pictures": 0, "seconds": 0}
     counts: Counter[str] = Counter(before.get("outcomes"))
     by_file = {name: Counter(found) for name, found in before.get("by_file", {}).items()}
     examples: dict[str, list[int]] = before.get("numbers_of_the_unexpected", {})
@@ -136,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("fuzz.py", main))

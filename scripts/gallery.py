@@ -4,13 +4,15 @@ A column a photo: the photo, its saliency map, and its salient objects cut out; 
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from PIL import Image
-from transformers import pipeline
 
-import hf_usod
+from hf_usod.cli import exit_status
+from hf_usod.errors import DataError
 from hf_usod.files import write_aside
+from hf_usod.loading import load_pipeline
 from hf_usod.models.image_processing_usod import read_image
 
 HEIGHT, GAP = 220, 8
@@ -44,14 +46,17 @@ def _join(pictures: list[Image.Image], down: bool) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", nargs="+", type=Path)
-    parser.add_argument("--model", default=str(hf_usod.checkpoint_path()))
+    parser.add_argument("--model", help="an embedded name, a folder or a Hub id")
     parser.add_argument("--rows", action="store_true", help="a row a photo, not a column")
     parser.add_argument("--output", required=True, type=Path)
     args = parser.parse_args()
-    detect = pipeline("salient-object-detection", model=args.model)
+    try:
+        photos = [read_image(path) for path in args.photos]
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    detect = load_pipeline(args.model)
     shown = []
-    for path in args.photos:
-        photo = read_image(path)
+    for photo in photos:
         small = photo.resize((round(photo.width * HEIGHT / photo.height), HEIGHT), Image.Resampling.LANCZOS)
         outputs = detect(photo)
         saliency, cutout = (
@@ -62,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("gallery.py", main))

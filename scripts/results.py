@@ -17,6 +17,8 @@ import re
 import sys
 from pathlib import Path
 
+from hf_usod.cli import exit_status
+from hf_usod.errors import DataError
 from hf_usod.evaluation import METRICS
 from hf_usod.evaluation.report import LEGEND, legend, markdown_table
 from hf_usod.evaluation.results import Entry, read_entries
@@ -87,8 +89,7 @@ def main() -> int:
             text = path.read_text()
             new = rewrite(text)
         except (OSError, ValueError) as error:
-            print(f"{path}: {error}", file=sys.stderr)
-            return 1
+            raise DataError(f"{path}: {error}") from error
         if new == text:
             continue
         if args.check:
@@ -101,4 +102,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status("results.py", main))

@@ -14,6 +14,7 @@ goes on with the same command.
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +25,8 @@ import numpy as np
 
 from hf_usod.adapting.adapt import LEAST_OBJECT, MOST_OBJECT
 from hf_usod.adapting.candidates import DEFAULT, STRIDE, Source, detector_arguments, embedded, make_labels
+from hf_usod.cli import exit_status
+from hf_usod.commands.common import positive
 from hf_usod.data import Sample, evenly_spread
 from hf_usod.evaluation import EvaluationSample, EvaluationSet, evaluate_model, folder_samples
 from hf_usod.evaluation.curves import COLORS, pyplot
@@ -82,14 +85,14 @@ def place(labels: Sequence[Label], folder: Path) -> None:
 def train(args: argparse.Namespace) -> None:
     prepare_cpu()
     source = Source("reviewed", embedded()[0], "pixel", embedded()[0])
-    samples = evenly_spread(folder_samples(*map(Path, args.train.split(":"))), args.most)
+    test = EvaluationSet(f"{args.name}/test-dev", folder_samples(*args.test))
+    samples = evenly_spread(folder_samples(*args.train), args.most)
     folder = args.runs / args.name / "labels"
     make_labels(source, [Sample(s.id, s.image) for s in samples if s.image], folder, None, 4)
     judged = [judge_label(sample, folder / f"{sample.id}.png") for sample in samples]
     labels = [label for label in judged if LEAST_OBJECT <= label.object_share <= MOST_OBJECT]
     right = [label.overlap >= LEAST_OVERLAP for label in labels]
     about = {"dataset": args.name, "size": args.size, "num_labels": len(labels), "num_right": sum(right)}
-    test = EvaluationSet(f"{args.name}/test-dev", folder_samples(*map(Path, args.test.split(":"))))
     entries = read_json(args.output) if args.output.exists() else []
     for clicks in args.clicks:
         told = (args.name, clicks, args.seed)
@@ -146,17 +149,24 @@ def draw(args: argparse.Namespace) -> None:
     print(args.output)
 
 
+def images_and_masks(text: str) -> tuple[Path, Path]:
+    images, colon, masks = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text}: expected IMAGES:MASKS")
+    return Path(images), Path(masks)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     training = commands.add_parser("train")
     training.add_argument("--name", required=True, help="of the data set")
-    training.add_argument("--train", required=True, metavar="IMAGES:MASKS")
-    training.add_argument("--test", required=True, metavar="IMAGES:MASKS")
+    training.add_argument("--train", type=images_and_masks, required=True, metavar="IMAGES:MASKS")
+    training.add_argument("--test", type=images_and_masks, required=True, metavar="IMAGES:MASKS")
     training.add_argument("--clicks", nargs="+", type=int, default=[0, 50, 100, 200])
     training.add_argument("--seed", type=int, default=0)
-    training.add_argument("--most", type=int, default=300, help="images, evenly spread (default: %(default)s)")
-    training.add_argument("--size", type=int, default=192, help="pixels a side in training (default: %(default)s)")
+    training.add_argument("--most", type=positive, default=300, help="images, evenly spread (default: %(default)s)")
+    training.add_argument("--size", type=positive, default=192, help="pixels a side in training (default: %(default)s)")
     training.add_argument("--runs", type=Path, required=True, metavar="DIR", help="labels and trainings")
     training.add_argument("--output", type=Path, required=True, metavar="FILE.json")
     training.set_defaults(run=train)
@@ -170,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("reviewing.py", main))

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hf_usod.cli import exit_status
+from hf_usod.commands.common import positive
 from hf_usod.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +40,8 @@ class Memory:
     """Readings of a process's resident memory in MiB, once a second."""
 
     def __init__(self, pid: int):
-        self.pid, self.readings = pid, []
+        self.pid = pid
+        self.readings: list[float] = []
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -160,10 +163,10 @@ def main() -> None:
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
     for name, count, run in (("predict", 10_000, soak_predict), ("space", 1_000, soak_space)):
         command = commands.add_parser(name)
-        command.add_argument("--count", type=int, default=count)
+        command.add_argument("--count", type=positive, default=count)
         command.add_argument("--output", type=Path, default=ROOT / "results" / "soak.json")
         command.set_defaults(run=run)
-    command.add_argument("--clients", type=int, default=4)
+    command.add_argument("--clients", type=positive, default=4)
     args = parser.parse_args()
     entry = {"python": platform.python_version(), "cores": os.cpu_count(), **args.run(args)}
     results = read_json(args.output) if args.output.exists() else {}
@@ -172,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("soak.py", main))

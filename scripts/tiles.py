@@ -11,6 +11,7 @@ scoring takes left out. What is in the file already is not computed again.
 
 import argparse
 import random
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,11 @@ from typing import Any
 
 from PIL import Image
 
+from hf_usod.cli import exit_status
+from hf_usod.commands.common import not_negative, positive
 from hf_usod.commands.common import tiles as tiles_option
 from hf_usod.constants import DEFAULT_MODEL
+from hf_usod.errors import DataError, counted
 from hf_usod.evaluation import EvaluationSample, EvaluationSet, evaluate_maps, folder_samples
 from hf_usod.evaluation.predicting import map_path, predict_maps
 from hf_usod.evaluation.report import entry_label
@@ -74,22 +78,34 @@ def table(entries: Sequence[dict[str, Any]]) -> str:
     return markdown_table(head, rows, 2)
 
 
+def name_and_folders(text: str) -> tuple[str, Path, Path]:
+    name, _, folders = text.partition("=")
+    images, colon, masks = folders.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text}: expected NAME=IMAGES:MASKS")
+    return name, Path(images), Path(masks)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", metavar="NAME=IMAGES:MASKS")
+    parser.add_argument("--data", type=name_and_folders, metavar="NAME=IMAGES:MASKS")
     parser.add_argument("--adapters", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--tiles", nargs="+", type=tiles_option, default=[None, "auto"])
-    parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--mosaics", type=int, default=0)
+    parser.add_argument("--every", type=positive, default=1)
+    parser.add_argument("--first", type=not_negative, default=0)
+    parser.add_argument("--mosaics", type=not_negative, default=0)
     parser.add_argument("--table", nargs="+", type=Path, metavar="FILE.json")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     args = parser.parse_args()
     if args.table:
         write_text(args.output, table([entry for file in args.table for entry in read_json(file)]))
         return
-    name, _, folders = args.data.partition("=")
-    samples = folder_samples(*map(Path, folders.split(":")))[args.first :: args.every]
+    if not args.data:
+        parser.error("give --data, or --table")
+    name, *folders = args.data
+    samples = folder_samples(*folders)[args.first :: args.every]
+    if len(samples) < (needed := GRID**2 if args.mosaics else 1):
+        raise DataError(f"{folders[0]}: {counted(len(samples), 'image')} to take; {needed} or more are needed.")
     with TemporaryDirectory() as aside:
         if args.mosaics:
             name, samples = f"mosaics of {name}", [mosaic(samples, Path(aside), seed) for seed in range(args.mosaics)]
@@ -105,4 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("tiles.py", main))

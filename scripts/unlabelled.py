@@ -10,6 +10,7 @@ Beside FILE.json a table is written, for the docs (`FILE.md`).
 """
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from PIL import Image, ImageFilter
 from scipy.stats import spearmanr
 
 from hf_usod.adapting.candidates import DEFAULT, Candidate, embedded
+from hf_usod.cli import exit_status
+from hf_usod.commands.common import positive
 from hf_usod.constants import DEFAULT_MODEL, VIDEO_ADAPTER
 from hf_usod.data import Sample, evenly_spread
 from hf_usod.evaluation import EvaluationSample, folder_samples, score_image
@@ -58,7 +61,7 @@ def predict(candidate: Candidate, samples: Sequence[EvaluationSample], folder: P
     if missing:
         detect = load_pipeline(candidate.model, candidate.adapter)
         detect.image_processor.size = {"height": SIDE, "width": SIDE}
-        plain = [Sample(sample.id, sample.image, sample.aux, sample.aux_kind) for sample in missing]
+        plain = [Sample(s.id, s.image, s.aux, s.aux_kind) for s in missing if s.image]
         for predicted in predict_samples(detect, plain):
             picture = Image.fromarray(predicted.saliency).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
             write_aside(files[predicted.sample.id], picture.save)
@@ -141,19 +144,26 @@ def _named(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _named_folders(text: str) -> tuple[str, list[Path]]:
+    name, value = _named(text)
+    folders = [Path(folder) for folder in value.split(":")]
+    if len(folders) not in (2, 3):
+        raise argparse.ArgumentTypeError(f"{text}: expected NAME=IMAGES:MASKS[:AUX]")
+    return name, folders
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", type=_named, required=True, metavar="NAME=IMAGES:MASKS[:AUX]")
+    parser.add_argument("--data", nargs="+", type=_named_folders, required=True, metavar="NAME=IMAGES:MASKS[:AUX]")
     parser.add_argument("--frames", nargs="*", default=[], metavar="NAME", help="sets of frames, as of --task video")
     parser.add_argument("--adapters", nargs="*", type=_named, default=[], metavar="NAME=FOLDER")
-    parser.add_argument("--most", type=int, default=60, help="images a set, evenly spread (default: %(default)s)")
+    parser.add_argument("--most", type=positive, default=60, help="images a set, evenly spread (default: %(default)s)")
     parser.add_argument("--maps", type=Path, required=True, metavar="DIR")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.json")
     args = parser.parse_args()
     results = {}
     for name, folders in args.data:
-        images, masks, *aux = map(Path, folders.split(":"))
-        samples = evenly_spread(folder_samples(images, masks, aux[0] if aux else None), args.most)
+        samples = evenly_spread(folder_samples(*folders), args.most)
         samples = [replace(sample, aux_kind=None) for sample in samples]
         results[name] = validate(samples, dict(args.adapters), args.maps / name, name in args.frames)
         told = {key: value for key, value in results[name].items() if key not in ("candidates", "ids")}
@@ -163,4 +173,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("unlabelled.py", main))

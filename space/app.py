@@ -13,6 +13,7 @@ if "GRADIO_TEMP_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -79,7 +80,7 @@ def build(engine: Engine | None = None) -> gr.Blocks:
             jobs.stop(request.session_hash)
 
         for component in demo.blocks.values():
-            if hasattr(component, "preprocess"):
+            if isinstance(component, gr.components.Component):
                 explained(component)
         image.select(
             lambda name: gr.Dropdown(choices=engine.adapters(name)),  # the workbench may have made one
@@ -95,7 +96,7 @@ def build(engine: Engine | None = None) -> gr.Blocks:
 
 
 # No folder is allowed beyond the app's temporary one; its own source is not served either.
-LAUNCH = {
+LAUNCH: dict[str, Any] = {
     "allowed_paths": [],
     "blocked_paths": [str(HERE)],
     "max_file_size": f"{MAX_FILE_MB}mb",

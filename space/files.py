@@ -21,7 +21,7 @@ MAX_CLIP_MEGAPIXELS = 9
 _MEGA = 10**6
 
 
-def explained(component: gr.blocks.Block) -> None:
+def explained(component: gr.components.Component) -> None:
     """Has a component say what it was given when that is of a wrong type, as programs may send it."""
     usual = component.preprocess
 
@@ -34,7 +34,7 @@ def explained(component: gr.blocks.Block) -> None:
             name = getattr(component, "label", None) or type(component).__name__
             raise gr.Error(f"{name}: {str(payload)[:100]!r} is not what is expected here.") from error
 
-    component.preprocess = preprocess
+    vars(component)["preprocess"] = preprocess
 
 
 def by_path(component: gr.Image | gr.File):
@@ -47,7 +47,7 @@ def by_path(component: gr.Image | gr.File):
             return usual(payload)
         return [file.path for file in payload.root] if hasattr(payload, "root") else payload.path
 
-    component.preprocess = preprocess
+    vars(component)["preprocess"] = preprocess
     return component
 
 

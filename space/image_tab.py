@@ -1,6 +1,7 @@
 """The Image tab: a photo in, the objects in it out, without a button."""
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from PIL import Image
@@ -198,8 +199,8 @@ def build(engine: Engine) -> tuple[gr.Dropdown, gr.Dropdown]:
     look = [threshold, edge, transparent, color]
     inputs, pictures, downloads = [photo, aux, model, adapter, *look], [slider, cutout, mask], [get_cutout, get_mask]
     outputs = [state, *pictures, saliency]
-    heavy = {"concurrency_id": "predict", "concurrency_limit": 4}
-    on_screen = {"api_visibility": "private", "show_progress_on": slider}
+    heavy: dict[str, Any] = {"concurrency_id": "predict", "concurrency_limit": 4}
+    on_screen: dict[str, Any] = {"api_visibility": "private", "show_progress_on": slider}
     for_programs.click(predict, inputs, outputs, api_name="predict", **heavy)
     for_programs.click(render, [state, *look], pictures, api_name="render", concurrency_limit=4)
 
@@ -228,7 +229,7 @@ def build(engine: Engine) -> tuple[gr.Dropdown, gr.Dropdown]:
         concurrency_limit=4,
         api_visibility="private",
     )
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     transparent.change(lambda on: gr.ColorPicker(visible=not on), transparent, color, **quick)
     model.change(lambda name: gr.Image(visible=engine.takes_aux(name)), model, aux, **quick)
     with holder:

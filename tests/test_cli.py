@@ -103,6 +103,14 @@ def test_a_mistake_ends_in_one_line(monkeypatch, capsys, error, status, line):
     assert capsys.readouterr().err == line
 
 
+def test_a_program_that_returns_nothing_is_done_and_its_mistakes_begin_with_its_name(capsys):
+    def fail():
+        raise CommandError("--a: no such folder.")
+
+    assert cli.exit_status("tool.py", lambda: None) == 0 and cli.exit_status("tool.py", fail) == 1
+    assert capsys.readouterr().err == "tool.py: --a: no such folder.\n"
+
+
 def test_an_error_of_the_program_is_not_hidden(monkeypatch):
     monkeypatch.setattr("hf_usod.commands.convert.run", lambda args: {}["missing"])
     with pytest.raises(KeyError):

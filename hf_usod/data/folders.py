@@ -196,13 +196,13 @@ def by_stem(root: str | Path) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: see `list_images`.
-        ValueError: if two files differ in the suffix only.
+        DataError: if two files differ in the suffix only.
     """
     paths: dict[str, Path] = {}
     for path in list_images(root):
         stem = path.relative_to(root).with_suffix("").as_posix()
         if stem in paths:
-            raise ValueError(f"{path}: has the same name as {paths[stem].name}; which one is meant? Keep one.")
+            raise DataError(f"{path}: has the same name as {paths[stem].name}; which one is meant? Keep one.")
         paths[stem] = path
     return paths
 

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 from transformers import AutoImageProcessor, ResNetBackbone
 
+from hf_usod.commands.common import not_negative, positive
 from hf_usod.conversion import Pretrained
 from hf_usod.data import EpochSampler, ImageViews, list_images, second_scale
 from hf_usod.models.configuration_usod import backbone_preset
@@ -42,7 +43,7 @@ from hf_usod.objectives import boundary
 from hf_usod.training import cue_extractor
 from hf_usod.training.arguments import CueExtractorArguments
 from hf_usod.training.cue_extractor import CueExtractorStage, build_model, texture
-from hf_usod.training.feature_cache import FeatureCache
+from hf_usod.training.feature_cache import FeatureCache, budget
 from hf_usod.training.frozen import FrozenBackbone
 from hf_usod.training.processes import keep_freed_memory, make_accelerator
 from hf_usod.training.stage import StepOutput
@@ -190,7 +191,7 @@ def measure(
             setattr(cue_extractor, name, watch.timed(part, getattr(cue_extractor, name)))
         features = FrozenBackbone(model.backbone, accelerator.mixed_precision)
         stage = CueExtractorStage(args, model, image_processor, [], features)
-        stage.features = watch.timed("backbone", features)
+        vars(stage)["features"] = watch.timed("backbone", features)
         trained = stage.model
     else:
         convolve_plainly()
@@ -223,8 +224,10 @@ def measure(
         output = run_step(step)[1]
         losses.append({name: value.item() for name, value in {"loss": output.loss, **output.terms}.items()})
     if isinstance(stage, CueExtractorStage):
-        cache = FeatureCache(features, args, num_images, Path(args.output_dir), args.feature_cache, accelerator)
-        stage.cache = watch.timed("backbone", cache)
+        root = Path(args.output_dir)
+        gigabytes = budget(args, features.on_cpu, root)
+        cache = FeatureCache(features, args, num_images, root, gigabytes, accelerator)
+        vars(stage)["cache"] = watch.timed("backbone", cache)
         rows = [run_step(step)[0] for step in range(len(scales))]
         file_size = 0 if cache.bytes is None else len(cache.bytes) / 2**20
     else:
@@ -276,23 +279,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", default=choices[0], choices=choices, help="resnet50 starts from random weights.")
     parser.add_argument("--model", help="folder of a trained cue extractor, instead of --backbone and a fresh decoder")
     parser.add_argument("--images", default=str(EXAMPLES), help="folder of photos (default: the examples of the Space)")
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--size", type=int, default=320)
-    parser.add_argument("--num_images", type=int, default=32, help="of the training; photos come again to make as many")
-    parser.add_argument("--num_epochs", type=int, default=20)
+    parser.add_argument("--batch_size", type=positive, default=8)
+    parser.add_argument("--size", type=positive, default=320)
+    parser.add_argument(
+        "--num_images", type=positive, default=32, help="of the training; photos come again to make as many"
+    )
+    parser.add_argument("--num_epochs", type=positive, default=20)
     parser.add_argument("--feature_cache", type=float, help="gigabytes; 0: none (default: as in a training)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=positive, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--mixed_precision", default="no", choices=("no", "bf16"), help="of our side")
-    parser.add_argument("--decoder_steps", type=int, default=20, help="trained before measuring, without --model")
+    parser.add_argument(
+        "--decoder_steps", type=not_negative, default=20, help="trained before measuring, without --model"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     os.environ["ACCELERATE_USE_CPU"] = "true"
-    try:
-        photos = list_images(options.images)
-    except FileNotFoundError as error:
-        print(f"{error} Pass a folder of photos as --images.", file=sys.stderr)
-        return 1
+    photos = list_images(options.images)
     args = CueExtractorArguments(
         images=[options.images],
         output_dir="",

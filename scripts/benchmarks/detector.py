@@ -29,9 +29,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 
+from hf_usod.commands.common import positive
 from hf_usod.data import Sample, list_images, second_scale
 from hf_usod.labels import LabelStore
 from hf_usod.training.arguments import DetectorArguments
+from hf_usod.training.depthwise import speed_up_depthwise
 from hf_usod.training.detector import DetectorStage, fold_frozen, prepare_detector
 from hf_usod.training.processes import keep_freed_memory
 
@@ -118,14 +120,14 @@ def measure(side: str, args: DetectorArguments, threads: int) -> Measurement:
             keep_freed_memory()
             if args.adapt:
                 model = fold_frozen(model, args.mixed_precision or "no")
-            model = model.to(memory_format=torch.channels_last)
+            model = speed_up_depthwise(model).to(memory_format=torch.channels_last)
         stage = DetectorStage(args, model, image_processor, samples, store)
         batch = default_collate([stage.dataset[number, bool(number % 2)] for number in range(len(samples))])
         model.train()
         step_of: Callable[..., torch.Tensor]
         if side == "ours":
             stage.start_epoch(model, EPOCH)
-            vars(stage)["refine"] = watch.timed("refiner", stage.refine)
+            vars(stage.refiner)["forward"] = watch.timed("refiner", stage.refiner.forward)
             step_of = lambda *given: stage.step(*given).loss  # noqa: E731
         else:
             convolve_plainly()
@@ -173,7 +175,7 @@ def table(ours: Measurement, plain: Measurement) -> str:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--detector_size", type=int, default=256, help="of stage 2")
+    parser.add_argument("--detector_size", type=positive, default=256, help="of stage 2")
     parser.add_argument("--adapt", action="store_true", help="stage 2 trains an adapter")
 
 
@@ -186,7 +188,8 @@ def run(options: argparse.Namespace) -> int:
         size=options.detector_size,
         scale_stride=48,
         batch_size=options.batch_size,
-        **({"adapt": MODEL} if options.adapt else {"start_from": MODEL}),
+        adapt=MODEL if options.adapt else None,
+        start_from=None if options.adapt else MODEL,
     )
     ours, plain = (alone(measure, side, args, options.threads) for side in SIDES)
     what = "an adapter" if options.adapt else "all of it"

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from hf_usod.commands.common import positive
 from hf_usod.data import list_images
 from hf_usod.inference import Rendering
 from hf_usod.inference import rendering as rendering_module
@@ -69,14 +70,15 @@ def watch_parts(watch: Stopwatch, detect: Any) -> None:
     import importlib
 
     predict = importlib.import_module("hf_usod.inference.predict")
-    predict.read_photo = watch.timed("decode", predict.read_photo)
-    predict.write_aside = watch.timed("encode", predict.write_aside)
-    rendering_module.refine_edges = watch.timed("edges", rendering_module.refine_edges)
-    UsodImageProcessor.__call__ = watch.timed("prepare", UsodImageProcessor.__call__)
-    forward = pixel_refiner.PixelRefiner.forward
-    pixel_refiner.PixelRefiner.forward = watch.timed("refine", forward)
-    kind = type(detect.model)
-    kind.forward = watch.timed("network", kind.forward)
+    for part, owner, name in (
+        ("decode", predict, "read_photo"),
+        ("encode", predict, "write_aside"),
+        ("edges", rendering_module, "refine_edges"),
+        ("prepare", UsodImageProcessor, "__call__"),
+        ("refine", pixel_refiner.PixelRefiner, "forward"),
+        ("network", type(detect.model), "forward"),
+    ):
+        setattr(owner, name, watch.timed(part, getattr(owner, name)))
 
 
 def measure(
@@ -117,15 +119,15 @@ def difference(one: Path, other: Path) -> float:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", default=str(EXAMPLES), help="folder of photos (default: the examples of the Space)")
-    parser.add_argument("--count", type=int, default=60, help="photos; they come again to make as many")
+    parser.add_argument("--count", type=positive, default=60, help="photos; they come again to make as many")
     parser.add_argument("--model", default="usod-rgb-lite", help="an embedded name, or a folder")
     parser.add_argument(
         "--onnx", metavar="DIR", help="the same model as `hf-usod export` wrote it, to be timed as well"
     )
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch_sizes", type=positive, nargs="+", default=[1, 4])
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--edges", choices=("none", "fine"), default="none")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
 
 
 class Side(NamedTuple):

@@ -18,6 +18,7 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.transforms.functional import pil_to_tensor
 
+from hf_usod.commands.common import positive
 from hf_usod.labels import PixelRefiner
 
 from .measuring import alone, peak_memory
@@ -79,10 +80,10 @@ def measure(side: str, size: int, batch_size: int, threads: int, repeats: int) -
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--size", type=int, default=320)
-    parser.add_argument("--batch_size", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--size", type=positive, default=320)
+    parser.add_argument("--batch_size", type=positive, nargs="+", default=[1, 8])
+    parser.add_argument("--threads", type=positive, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--repeats", type=positive, default=20)
 
 
 def run(options: argparse.Namespace) -> int:

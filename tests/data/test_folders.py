@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_usod.data import evenly_spread, find_unreadable, list_images, list_samples
+from hf_usod.data import by_stem, evenly_spread, find_unreadable, list_images, list_samples
 from hf_usod.data.folders import list_photos, upright_size
 from hf_usod.errors import DataError
 from hf_usod.inference.encoding import Encoding
@@ -32,6 +32,13 @@ def test_a_root_may_be_a_link(tmp_path):
     Image.new("L", (2, 2)).save(tmp_path / "real" / "1.png")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert list_images(tmp_path / "link") == [tmp_path / "link" / "1.png"]
+
+
+def test_two_images_of_one_name_are_told(tmp_path):
+    for name in ("1.png", "1.tif"):
+        Image.new("L", (2, 2)).save(tmp_path / name)
+    with pytest.raises(DataError, match=r"1\.tif: has the same name as 1\.png; which one is meant"):
+        by_stem(tmp_path)
 
 
 @pytest.mark.parametrize(("number", "count"), [(79, 40), (15, 8), (65, 64), (100, 7), (3, 5)])
