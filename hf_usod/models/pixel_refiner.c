@@ -6,8 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#pragma GCC diagnostic ignored "-Wpsabi" /* about vectors that functions return: all are part of their callers */
+
 #define INLINE static inline __attribute__((always_inline))
 #define BLOCK 64 /* pixels of a row at once: what is known of their neighbors stays in the first cache */
+#define LANES 8
+#define STEPS (BLOCK / LANES)
+
+/* Said to the compiler: by itself it makes vectors of neighbors, which lie apart, instead of pixels. */
+typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t bits __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* What all images share. */
 struct refiner {
@@ -25,92 +33,91 @@ struct padded {
     const int64_t *places; /* of the neighbors, relative to their pixel */
 };
 
+/* The larger ones; b where one is no number. */
+INLINE vector larger(vector a, vector b)
+{
+    const bits is_larger = a > b;
+    return (vector)((is_larger & (bits)a) | (~is_larger & (bits)b));
+}
+
+INLINE vector root(vector x)
+{
+    for (int lane = 0; lane < LANES; lane++)
+        x[lane] = sqrtf(x[lane]);
+    return x;
+}
+
 /* e^x, of x in [-87, 0], to the last digits of a float: 2^n times a polynomial on [-ln(2) / 2, ln(2) / 2]. */
-INLINE float exponential(float x)
+INLINE vector exponential(vector x)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: in floats of this size the last bits are the whole number */
-    float shifted = x * 1.44269504f + magic, n = shifted - magic;
-    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    float value = 1.98756915e-4f;
-    value = value * r + 1.39819995e-3f;
+    const vector shifted = x * 1.44269504f + magic, n = shifted - magic;
+    const vector r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vector value = r * 1.98756915e-4f + 1.39819995e-3f;
     value = value * r + 8.33345184e-3f;
     value = value * r + 4.16657962e-2f;
     value = value * r + 1.66666657e-1f;
     value = value * r + 0.5f;
     value = value * r * r + r + 1.0f;
-    uint32_t bits, exponent;
-    memcpy(&bits, &value, sizeof bits);
-    memcpy(&exponent, &shifted, sizeof exponent);
-    bits += exponent << 23;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return (vector)((bits)value + ((bits)shifted << 23));
 }
 
 /* The weights (count, BLOCK) of a block's pixels, from its place in the padded image. */
-INLINE void weigh(const struct refiner *refiner, const struct padded *shape, const float *image, float *weights)
+INLINE void weigh(const struct refiner *refiner, const struct padded *shape, const float *image, float *to)
 {
     const int count = refiner->count;
     const int64_t *places = shape->places;
+    vector *weights = (vector *)to;
     memset(weights, 0, sizeof(float) * count * BLOCK);
     for (int channel = 0; channel < shape->channels; channel++, image += shape->plane) {
-        float mean[BLOCK] = {0}, scale[BLOCK] = {0}, shift[BLOCK];
+        vector mean[STEPS] = {0}, scale[STEPS] = {0}, shift[STEPS];
         for (int k = 0; k < count; k++) {
-            const float *neighbor = image + places[k];
-            for (int x = 0; x < BLOCK; x++)
+            const vector *neighbor = (const vector *)(image + places[k]);
+            for (int x = 0; x < STEPS; x++)
                 mean[x] += neighbor[x];
         }
-        for (int x = 0; x < BLOCK; x++)
-            mean[x] /= count;
+        for (int x = 0; x < STEPS; x++)
+            mean[x] /= (float)count;
         for (int k = 0; k < count; k++) {
-            const float *neighbor = image + places[k];
-            for (int x = 0; x < BLOCK; x++)
+            const vector *neighbor = (const vector *)(image + places[k]);
+            for (int x = 0; x < STEPS; x++)
                 scale[x] += (neighbor[x] - mean[x]) * (neighbor[x] - mean[x]);
         }
-        for (int x = 0; x < BLOCK; x++) {
-            float width = (sqrtf(scale[x] / (count - 1)) + refiner->epsilon) * refiner->bandwidth;
-            scale[x] = -1 / (width * width * shape->channels);
-            shift[x] = 2 * (mean[x] - image[x]) * scale[x];
+        for (int x = 0; x < STEPS; x++) {
+            const vector width = (root(scale[x] / (float)(count - 1)) + refiner->epsilon) * refiner->bandwidth;
+            scale[x] = -1.0f / (width * width * (float)shape->channels);
+            shift[x] = 2.0f * (mean[x] - ((const vector *)image)[x]) * scale[x];
         }
         for (int k = 0; k < count; k++) {
-            const float *neighbor = image + places[k];
-            float *weight = weights + k * BLOCK;
-            for (int x = 0; x < BLOCK; x++) {
-                float difference = neighbor[x] - mean[x];
-                weight[x] += (difference * scale[x] + shift[x]) * difference;
+            const vector *neighbor = (const vector *)(image + places[k]);
+            for (int x = 0; x < STEPS; x++) {
+                const vector difference = neighbor[x] - mean[x];
+                weights[k * STEPS + x] += (difference * scale[x] + shift[x]) * difference;
             }
         }
     }
-    float largest[BLOCK], sum[BLOCK] = {0};
-    memcpy(largest, weights, sizeof largest);
-    for (int k = 1; k < count; k++) {
-        const float *weight = weights + k * BLOCK;
-        for (int x = 0; x < BLOCK; x++)
-            largest[x] = weight[x] > largest[x] ? weight[x] : largest[x];
-    }
-    for (int k = 0; k < count; k++) {
-        float *weight = weights + k * BLOCK;
-        for (int x = 0; x < BLOCK; x++) {
-            float affinity = weight[x] - largest[x];
-            weight[x] = exponential(affinity < -refiner->negligible ? -refiner->negligible : affinity);
-            sum[x] += weight[x];
+    for (int x = 0; x < STEPS; x++) {
+        vector largest = weights[x], sum = {0};
+        for (int k = 1; k < count; k++)
+            largest = larger(largest, weights[k * STEPS + x]);
+        for (int k = 0; k < count; k++) {
+            vector *weight = weights + k * STEPS + x;
+            *weight = exponential(larger((vector){0} - refiner->negligible, *weight - largest));
+            sum += *weight;
         }
-    }
-    for (int x = 0; x < BLOCK; x++)
-        sum[x] = 1 / sum[x];
-    for (int k = 0; k < count; k++) {
-        float *weight = weights + k * BLOCK;
-        for (int x = 0; x < BLOCK; x++)
-            weight[x] = weight[x] * sum[x] + refiner->position_weights[k];
+        const vector share = 1.0f / sum;
+        for (int k = 0; k < count; k++)
+            weights[k * STEPS + x] = weights[k * STEPS + x] * share + refiner->position_weights[k];
     }
 }
 
 /* The weighted sums (BLOCK) of the neighbors of a block's pixels, from its place in the padded map. */
 INLINE void add_up(const float *map, const int64_t *places, int count, const float *restrict weights, float *sums)
 {
-    float sum[BLOCK] = {0};
+    vector sum[STEPS] = {0};
     for (int k = 0; k < count; k++) {
-        const float *weight = weights + k * BLOCK, *neighbor = map + places[k];
-        for (int x = 0; x < BLOCK; x++)
+        const vector *weight = (const vector *)(weights + k * BLOCK), *neighbor = (const vector *)(map + places[k]);
+        for (int x = 0; x < STEPS; x++)
             sum[x] += weight[x] * neighbor[x];
     }
     memcpy(sums, sum, sizeof sum);
