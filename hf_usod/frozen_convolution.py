@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from timm.layers import Conv2dSame
-from timm.layers.padding import get_same_padding, pad_same
 from torch import nn
-from torch.nn import functional as F
+
+from .replacing_convolution import ReplacingConv
 
 Packed = tuple[torch.Tensor, torch.Tensor | None, tuple[int, int]]  # weight, bias, padding
 
@@ -29,7 +29,7 @@ def _precisions() -> tuple[torch.dtype, ...]:
     return (torch.float32, torch.bfloat16) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else (torch.float32,)
 
 
-class FrozenConv(nn.Conv2d):
+class FrozenConv(ReplacingConv):
     """A convolution and the activation after it, by oneDNN on a CPU: in one pass over the maps, with its weights in the
     order that it computes in, which is found once for each shape of maps. The same numbers; a detector in bf16 takes
     three fifths of the time.
@@ -37,7 +37,6 @@ class FrozenConv(nn.Conv2d):
     Where gradients flow, and on other devices, it computes as any convolution. Its weights must stay as they are.
     """
 
-    same: bool  # pads as TensorFlow does, for which see timm's `Conv2dSame`
     activation: nn.Module
     _packed: dict[tuple[torch.Size, torch.dtype], Packed]
 
@@ -52,17 +51,14 @@ class FrozenConv(nn.Conv2d):
         known = (same and conv.dilation == (1, 1)) or type(conv) is nn.Conv2d
         if not known or isinstance(conv.padding, str) or conv.padding_mode != "zeros":
             return None
-        frozen = cls.__new__(cls)
-        frozen.__dict__ = {**conv.__dict__, "_modules": {"activation": activation}, "same": same, "_packed": {}}
-        return frozen
+        return cls.replacing(conv, _modules={"activation": activation}, _packed={})
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """`(B, C_in, H, W)` -> `(B, C_out, H', W')`."""
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else maps.dtype
         if self._is_fused(maps, dtype):
             return self._fused(maps.to(dtype))
-        if self.same:
-            maps = pad_same(maps, self.kernel_size, self.stride, self.dilation)
+        maps = self.padded(maps)
         if maps.device.type == "cpu" and dtype == maps.dtype == torch.float32 and torch.float32 in _precisions():
             # PyTorch takes oneDNN for several threads only; one multiplies matrices, twice as long with AVX-512
             settings: Any = (self.padding, self.stride, self.dilation, self.groups)
@@ -88,17 +84,9 @@ class FrozenConv(nn.Conv2d):
         )
 
     def _pack(self, shape: torch.Size, dtype: torch.dtype) -> Packed:
-        assert not isinstance(self.padding, str)  # see `of`
-        weight, padding = self.weight.detach(), (self.padding[0], self.padding[1])
-        if self.same:
-            # Above and left of a map a line less may be missing than below and right of it: a line of zeros of the
-            # kernel then stands for it, and the map need not be copied
-            sides = zip(shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
-            high, wide = (get_same_padding(*side) for side in sides)
-            padding = high - high // 2, wide - wide // 2
-            weight = F.pad(weight, (wide % 2, 0, high % 2, 0))
+        weight, padding = self.evenly_padding(shape[2:])
         order = torch.ops.mkldnn._reorder_convolution_weight
-        ordered = order(weight.to(dtype), padding, self.stride, self.dilation, self.groups, shape)
+        ordered = order(weight.detach().to(dtype), padding, self.stride, self.dilation, self.groups, shape)
         return ordered, None if self.bias is None else self.bias.to(dtype), padding
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:

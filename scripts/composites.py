@@ -41,11 +41,12 @@ from hf_usod.data.composites import (
     write_cutout,
     write_ground,
 )
+from hf_usod.data.folders import read_rgb
 from hf_usod.errors import DataError
 from hf_usod.files import read_json, write_folder_aside, write_json
 from hf_usod.folding import fastest
 from hf_usod.loading import Loaded, load
-from hf_usod.models.image_processing_usod import UsodImageProcessor, read_image
+from hf_usod.models.image_processing_usod import UsodImageProcessor
 from hf_usod.models.modeling_usod import SaliencyOutput
 from hf_usod.models.modeling_usod_sd import UsodSdModel
 from hf_usod.objectives import bce_loss
@@ -85,15 +86,8 @@ def find_photos(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_square(path: Path) -> np.ndarray:
-    """A photo as `(SIDE, SIDE, 3)` uint8.
-
-    Raises:
-        DataError: naming the file, if it cannot be read.
-    """
-    try:
-        return np.asarray(read_image(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    """A photo as `(SIDE, SIDE, 3)` uint8."""
+    return np.asarray(read_rgb(path).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
 def to_unit(images: np.ndarray) -> torch.Tensor:
@@ -183,7 +177,7 @@ def enlarged(saliency: np.ndarray, image: np.ndarray) -> np.ndarray:
 def cut_photo(folder: Path, number: int, path: Path, finding: Finding) -> None:
     """Writes the label of a photo and what can be cut out of it."""
     Image.fromarray((finding.label > 127).astype(np.uint8) * 255).save(folder / "labels" / f"{number:05d}.png")
-    image = np.asarray(read_image(path))
+    image = np.asarray(read_rgb(path))
     if finding.has_clear_object():
         cutout = cut_out(image, enlarged(finding.sure, image))
         write_cutout(folder / "objects" / f"{number:05d}.png", cutout)

@@ -10,10 +10,9 @@ from pathlib import Path
 from PIL import Image
 
 from hf_usod.cli import exit_status
-from hf_usod.errors import DataError
+from hf_usod.data.folders import read_rgb
 from hf_usod.files import write_aside
 from hf_usod.loading import load_pipeline
-from hf_usod.models.image_processing_usod import read_image
 
 HEIGHT, GAP = 220, 8
 SQUARE, LIGHT, DARK = 10, 255, 225  # of the chequered ground under a cutout
@@ -50,10 +49,7 @@ def main() -> None:
     parser.add_argument("--rows", action="store_true", help="a row a photo, not a column")
     parser.add_argument("--output", required=True, type=Path)
     args = parser.parse_args()
-    try:
-        photos = [read_image(path) for path in args.photos]
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    photos = [read_rgb(path) for path in args.photos]
     detect = load_pipeline(args.model)
     shown = []
     for photo in photos:

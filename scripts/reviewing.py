@@ -26,7 +26,7 @@ import numpy as np
 from hf_usod.adapting.adapt import LEAST_OBJECT, MOST_OBJECT
 from hf_usod.adapting.candidates import DEFAULT, STRIDE, Source, detector_arguments, embedded, make_labels
 from hf_usod.cli import exit_status
-from hf_usod.commands.common import positive
+from hf_usod.commands.common import parts, positive
 from hf_usod.data import Sample, evenly_spread
 from hf_usod.evaluation import EvaluationSample, EvaluationSet, evaluate_model, folder_samples
 from hf_usod.evaluation.curves import COLORS, pyplot
@@ -41,6 +41,7 @@ from hf_usod.text_tables import markdown_table
 from hf_usod.training.detector import train_detector
 from hf_usod.training.processes import prepare_cpu
 
+FOLDERS = "IMAGES:MASKS"
 LEAST_OVERLAP = 0.5  # with the mask: a label of less is dropped by who looks at it
 
 
@@ -82,11 +83,16 @@ def place(labels: Sequence[Label], folder: Path) -> None:
             os.symlink(label.sample.image.resolve(), link)
 
 
+def samples_of(folders: Sequence[str]) -> list[EvaluationSample]:
+    images, masks = map(Path, folders)
+    return folder_samples(images, masks)
+
+
 def train(args: argparse.Namespace) -> None:
     prepare_cpu()
     source = Source("reviewed", embedded()[0], "pixel", embedded()[0])
-    test = EvaluationSet(f"{args.name}/test-dev", folder_samples(*args.test))
-    samples = evenly_spread(folder_samples(*args.train), args.most)
+    test = EvaluationSet(f"{args.name}/test-dev", samples_of(args.test))
+    samples = evenly_spread(samples_of(args.train), args.most)
     folder = args.runs / args.name / "labels"
     make_labels(source, [Sample(s.id, s.image) for s in samples if s.image], folder, None, 4)
     judged = [judge_label(sample, folder / f"{sample.id}.png") for sample in samples]
@@ -149,20 +155,13 @@ def draw(args: argparse.Namespace) -> None:
     print(args.output)
 
 
-def images_and_masks(text: str) -> tuple[Path, Path]:
-    images, colon, masks = text.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{text}: expected IMAGES:MASKS")
-    return Path(images), Path(masks)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     training = commands.add_parser("train")
     training.add_argument("--name", required=True, help="of the data set")
-    training.add_argument("--train", type=images_and_masks, required=True, metavar="IMAGES:MASKS")
-    training.add_argument("--test", type=images_and_masks, required=True, metavar="IMAGES:MASKS")
+    training.add_argument("--train", type=partial(parts, form=FOLDERS), required=True, metavar=FOLDERS)
+    training.add_argument("--test", type=partial(parts, form=FOLDERS), required=True, metavar=FOLDERS)
     training.add_argument("--clicks", nargs="+", type=int, default=[0, 50, 100, 200])
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--most", type=positive, default=300, help="images, evenly spread (default: %(default)s)")

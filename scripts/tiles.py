@@ -14,6 +14,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 from PIL import Image
 
 from hf_usod.cli import exit_status
-from hf_usod.commands.common import not_negative, positive
+from hf_usod.commands.common import not_negative, parts, positive
 from hf_usod.commands.common import tiles as tiles_option
 from hf_usod.constants import DEFAULT_MODEL
 from hf_usod.errors import DataError, counted
@@ -32,6 +33,7 @@ from hf_usod.files import read_json, write_json, write_text
 from hf_usod.loading import load
 from hf_usod.text_tables import markdown_table
 
+DATA = "NAME=IMAGES:MASKS"
 CELL, GRID = (480, 440), 4
 
 
@@ -78,17 +80,9 @@ def table(entries: Sequence[dict[str, Any]]) -> str:
     return markdown_table(head, rows, 2)
 
 
-def name_and_folders(text: str) -> tuple[str, Path, Path]:
-    name, _, folders = text.partition("=")
-    images, colon, masks = folders.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{text}: expected NAME=IMAGES:MASKS")
-    return name, Path(images), Path(masks)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=name_and_folders, metavar="NAME=IMAGES:MASKS")
+    parser.add_argument("--data", type=partial(parts, form=DATA), metavar=DATA)
     parser.add_argument("--adapters", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--tiles", nargs="+", type=tiles_option, default=[None, "auto"])
     parser.add_argument("--every", type=positive, default=1)
@@ -102,10 +96,10 @@ def main() -> None:
         return
     if not args.data:
         parser.error("give --data, or --table")
-    name, *folders = args.data
-    samples = folder_samples(*folders)[args.first :: args.every]
+    name, images, masks = args.data
+    samples = folder_samples(Path(images), Path(masks))[args.first :: args.every]
     if len(samples) < (needed := GRID**2 if args.mosaics else 1):
-        raise DataError(f"{folders[0]}: {counted(len(samples), 'image')} to take; {needed} or more are needed.")
+        raise DataError(f"{images}: {counted(len(samples), 'image')} to take; {needed} or more are needed.")
     with TemporaryDirectory() as aside:
         if args.mosaics:
             name, samples = f"mosaics of {name}", [mosaic(samples, Path(aside), seed) for seed in range(args.mosaics)]

@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from scipy.stats import spearmanr
 
 from hf_usod.adapting.candidates import DEFAULT, Candidate, embedded
 from hf_usod.cli import exit_status
-from hf_usod.commands.common import positive
+from hf_usod.commands.common import parts, positive
 from hf_usod.constants import DEFAULT_MODEL, VIDEO_ADAPTER
 from hf_usod.data import Sample, evenly_spread
 from hf_usod.evaluation import EvaluationSample, folder_samples, score_image
@@ -36,6 +37,7 @@ from hf_usod.quality.predicting import predict_samples
 from hf_usod.text_tables import markdown_table
 
 SIDE, SCORED = 256, 160
+DATA, ADAPTER = "NAME=IMAGES:MASKS[:AUX]", "NAME=FOLDER"
 SCORES = ("f_adaptive", "e_adaptive", "mae")
 
 
@@ -137,33 +139,19 @@ def table(results: Mapping[str, Any]) -> str:
     return markdown_table(head, rows, 1)
 
 
-def _named(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text}: expected NAME=VALUE")
-    return name, value
-
-
-def _named_folders(text: str) -> tuple[str, list[Path]]:
-    name, value = _named(text)
-    folders = [Path(folder) for folder in value.split(":")]
-    if len(folders) not in (2, 3):
-        raise argparse.ArgumentTypeError(f"{text}: expected NAME=IMAGES:MASKS[:AUX]")
-    return name, folders
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", type=_named_folders, required=True, metavar="NAME=IMAGES:MASKS[:AUX]")
+    parser.add_argument("--data", nargs="+", type=partial(parts, form=DATA), required=True, metavar=DATA)
     parser.add_argument("--frames", nargs="*", default=[], metavar="NAME", help="sets of frames, as of --task video")
-    parser.add_argument("--adapters", nargs="*", type=_named, default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--adapters", nargs="*", type=partial(parts, form=ADAPTER), default=[], metavar=ADAPTER)
     parser.add_argument("--most", type=positive, default=60, help="images a set, evenly spread (default: %(default)s)")
     parser.add_argument("--maps", type=Path, required=True, metavar="DIR")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.json")
     args = parser.parse_args()
     results = {}
-    for name, folders in args.data:
-        samples = evenly_spread(folder_samples(*folders), args.most)
+    for name, *folders in args.data:
+        images, masks, *aux = map(Path, folders)
+        samples = evenly_spread(folder_samples(images, masks, aux[0] if aux else None), args.most)
         samples = [replace(sample, aux_kind=None) for sample in samples]
         results[name] = validate(samples, dict(args.adapters), args.maps / name, name in args.frames)
         told = {key: value for key, value in results[name].items() if key not in ("candidates", "ids")}

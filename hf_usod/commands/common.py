@@ -3,6 +3,7 @@
 import argparse
 import gc
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -60,6 +61,16 @@ def percentage(text: str) -> int:
 
 def margin(text: str) -> int:
     return int(_number(text, int, lambda number: 0 <= number <= 100, "a whole number from 0 to 100, in percent"))
+
+
+def parts(text: str, form: str) -> list[str]:
+    """What stands in a text for each word of a form such as NAME=IMAGES:MASKS[:AUX]; what is in brackets may be
+    missing."""
+    pattern = re.sub("[A-Z]+", "(.+?)", form.replace("[", "(?:").replace("]", ")?"))
+    found = re.fullmatch(pattern, text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text}: expected {form}")
+    return [part for part in found.groups() if part]
 
 
 TILES_HELP = (

@@ -207,13 +207,26 @@ def by_stem(root: str | Path) -> dict[str, Path]:
     return paths
 
 
+def read_rgb(path: Path) -> Image.Image:
+    """A photo as RGB, upright.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError: naming the file, if it cannot be read.
+    """
+    try:
+        return read_image(path)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+
+
 def find_unreadable(paths: Sequence[Path], progress: bool = True) -> dict[Path, str]:
     """Decodes every image once; returns what is wrong with those that fail."""
 
     def problem(path: Path) -> str | None:
         try:
-            read_image(path)
-        except (ValueError, OSError) as error:
+            read_rgb(path)
+        except (DataError, OSError) as error:
             return str(error)
         return None
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from .modeling_usod import resize
 
+_SOURCE = Path(__file__).with_suffix(".c")
 NEIGHBORS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 BANDWIDTH = 0.3  # of both kernels, in standard deviations
 POSITION_WEIGHT = 0.01
@@ -52,7 +53,7 @@ def compiled(source: Path) -> ctypes.CDLL | None:
 
 
 def _compiled() -> ctypes.CDLL | None:
-    return compiled(Path(__file__).with_suffix(".c"))
+    return compiled(_SOURCE)
 
 
 class PixelRefiner(nn.Module):

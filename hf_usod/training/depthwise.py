@@ -1,18 +1,17 @@
 """Depthwise convolutions that are trained on a CPU: the gradient of their weights in compiled code."""
 
 import ctypes
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from timm.layers import Conv2dSame
-from timm.layers.padding import get_same_padding, pad_same
 from torch import nn
-from torch.nn import functional as F
 
 from ..models.pixel_refiner import compiled
+from ..replacing_convolution import ReplacingConv
 
+_SOURCE = Path(__file__).with_suffix(".c")
 _KINDS = ((3, 2), (5, 1), (5, 2))  # side and stride of the kernels; oneDNN is as fast at 3 x 3 without a stride
 _LANES = 8  # as in depthwise.c
 
@@ -22,15 +21,12 @@ class _Convolution(ctypes.Structure):
 
     _fields_ = tuple(
         (name, ctypes.c_int)
-        for name in (
-            *("batch", "channels", "height", "width", "out_height", "out_width"),
-            *("side", "stride", "top", "left"),
-        )
+        for name in ["batch", "channels", "height", "width", "out_height", "out_width", "side", "stride", "top", "left"]
     )
 
 
 def _library() -> ctypes.CDLL | None:
-    return compiled(Path(__file__).with_suffix(".c"))
+    return compiled(_SOURCE)
 
 
 def gradient_of_weights(
@@ -56,70 +52,59 @@ def gradient_of_weights(
 
 
 class _Depthwise(torch.autograd.Function):
-    """The convolution `(B, C, H, W)` -> `(B, C, H', W')`, of kernels `(C, 1, side, side)`."""
+    """The convolution `(B, C, H, W)` -> `(B, C, H', W')`, of weights `(C, 1, side, side)` that are the last lines of a
+    kernel, for which as many lines of zeros are on all sides of the maps."""
 
     @staticmethod
     def forward(
-        ctx: Any, maps: torch.Tensor, weight: torch.Tensor, stride: int, padding: Sequence[tuple[int, int]]
+        ctx: Any,
+        maps: torch.Tensor,
+        weight: torch.Tensor,
+        kernel: torch.Tensor,
+        padding: tuple[int, int],
+        stride: int,
     ) -> torch.Tensor:
-        ctx.save_for_backward(maps, weight)
-        ctx.stride, ctx.padding = stride, padding
-        return torch.mkldnn_convolution(maps, *_Depthwise._symmetric(weight, stride, padding))
-
-    @staticmethod
-    def _symmetric(weight: torch.Tensor, stride: int, padding: Sequence[tuple[int, int]]) -> Any:
-        """As many lines of zeros on all sides: where one less is missing above or left of the maps, a line of zeros of
-        the kernel stands for it. As `mkldnn_convolution` takes it."""
-        (top, bottom), (left, right) = padding
-        kernel = F.pad(weight, (right - left, 0, bottom - top, 0))
-        return kernel, None, (bottom, right), (stride, stride), (1, 1), len(weight)
+        ctx.save_for_backward(maps, kernel)
+        ctx.side, ctx.padding, ctx.stride = weight.shape[-1], padding, stride
+        return torch.mkldnn_convolution(maps, kernel, None, padding, (stride, stride), (1, 1), len(kernel))
 
     @staticmethod
     def backward(ctx: Any, gradients: torch.Tensor) -> Any:
-        maps, weight = ctx.saved_tensors
+        maps, kernel = ctx.saved_tensors
         of_maps = of_weights = None
         if ctx.needs_input_grad[0]:
-            kernel, _, padding, stride, dilation, groups = _Depthwise._symmetric(weight, ctx.stride, ctx.padding)
-            settings: Any = (stride, padding, dilation, False, (0, 0), groups, (True, False, False))
+            strides = (ctx.stride, ctx.stride)
+            settings: Any = (strides, ctx.padding, (1, 1), False, (0, 0), len(kernel), (True, False, False))
             of_maps = torch.ops.aten.convolution_backward(gradients, maps, kernel, None, *settings)[0]
         if ctx.needs_input_grad[1]:
-            before = ctx.padding[0][0], ctx.padding[1][0]
-            of_weights = gradient_of_weights(gradients, maps, weight.shape[-1], ctx.stride, before)
-        return of_maps, of_weights, None, None
+            top, left = (
+                lines - (length - ctx.side) for lines, length in zip(ctx.padding, kernel.shape[2:], strict=True)
+            )
+            of_weights = gradient_of_weights(gradients, maps, ctx.side, ctx.stride, (top, left))
+        return of_maps, of_weights, None, None, None
 
 
-class DepthwiseConv(nn.Conv2d):
+class DepthwiseConv(ReplacingConv):
     """A depthwise convolution whose backward pass takes half of the time on a CPU, in single precision, of kernels of
     5 x 5; maps that are padded as TensorFlow does are not copied. Elsewhere it computes as any. The same numbers but
     for rounding."""
 
-    same: bool  # pads as TensorFlow does, for which see timm's `Conv2dSame`
-
     @classmethod
     def of(cls, conv: nn.Conv2d) -> "DepthwiseConv | None":
         """The same convolution, of the same weights; None if it is of another kind."""
-        same = type(conv) is Conv2dSame
         depthwise = conv.groups == conv.in_channels == conv.out_channels and conv.in_channels % _LANES == 0
         plain = conv.bias is None and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
         side, stride = conv.kernel_size[0], conv.stride[0]
         shaped = (side, stride) in _KINDS and conv.kernel_size == (side, side) and conv.stride == (stride, stride)
-        padded = same or (type(conv) is nn.Conv2d and conv.padding == (side // 2, side // 2))
-        if not (depthwise and plain and shaped and padded):
-            return None
-        depthwise_conv = cls.__new__(cls)
-        depthwise_conv.__dict__ = {**conv.__dict__, "same": same}
-        return depthwise_conv
+        padded = type(conv) is Conv2dSame or (type(conv) is nn.Conv2d and conv.padding == (side // 2, side // 2))
+        return cls.replacing(conv) if depthwise and plain and shaped and padded else None
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """`(B, C, H, W)` -> `(B, C, H', W')`."""
         if self._is_fast(maps):
-            sides = zip(maps.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
-            lines = [get_same_padding(*side) if self.same else side[1] - 1 for side in sides]
-            padding = [(count // 2, count - count // 2) for count in lines]
-            return _Depthwise.apply(maps, self.weight, self.stride[0], padding)
-        if self.same:
-            maps = pad_same(maps, self.kernel_size, self.stride, self.dilation)
-        return super().forward(maps)
+            kernel, padding = self.evenly_padding(maps.shape[2:])
+            return _Depthwise.apply(maps, self.weight, kernel.detach(), padding, self.stride[0])
+        return super().forward(self.padded(maps))
 
     def _is_fast(self, maps: torch.Tensor) -> bool:
         if not self.weight.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling():
